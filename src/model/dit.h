@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dit.h - the denoiser of Wan2.1 / Wan2.2: dit.md.
+ * The weights stay in the store, which must outlive the model. */
+#ifndef WAN_MODEL_DIT_H
+#define WAN_MODEL_DIT_H
+
+#include "weights/bind.h"
+
+typedef struct dit dit;
+
+/* Widths come from config.json (either publisher's keys), GGUF metadata and the tensors' shapes. */
+dit *wan_dit_open(const store *s, compute *c, error *err);
+void wan_dit_close(dit *m);
+int64_t wan_dit_in_channels(const dit *m);
+int64_t wan_dit_out_channels(const dit *m);
+int64_t wan_dit_text_dim(const dit *m);
+int64_t wan_dit_layers(const dit *m);
+void wan_dit_patch(const dit *m, int64_t patch[3]);
+size_t wan_dit_bytes(const dit *m); /* memory of its own beside the map */
+
+/* A prompt as the blocks see it: keys and values of every block, computed once.  Lives in c's scratch. */
+typedef struct dit_text dit_text;
+/* states f32 [count, text_dim] on the device: the real rows; the other 512 - count are zero and become one key. */
+dit_text *wan_dit_text_begin(dit *m, compute *c, tensor states);
+void wan_dit_text_end(dit_text *t);
+
+/* x [C, F, h, w] on the device, timestep[F] one per latent frame -> velocity [C_out, F, h, w] in c's scratch. */
+tensor wan_dit_forward(dit *m, compute *c, tensor x, const float *timestep, const dit_text *text);
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* compute.h - where ops run: a backend, a scratch arena, and the first thing that went wrong.
+ * Errors stick: after a failure every op still returns tensors of the right shape but touches no memory, so model code
+ * runs straight through and the caller looks at c->err once.  One thread drives a compute; the backend spreads the
+ * work.  The same code on a dry compute yields the plan: peak scratch, operations and bytes. */
+#ifndef WAN_TENSOR_COMPUTE_H
+#define WAN_TENSOR_COMPUTE_H
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "tensor/tensor.h"
+
+typedef struct backend backend;
+
+/* Operands of matrix products and convolutions. */
+typedef enum precision { WAN_PRECISION_F32, WAN_PRECISION_BF16, WAN_PRECISION_INT8 } precision;
+
+typedef struct work {
+    double flops; /* multiply-add = 2; of matrix products, convolutions and attention */
+    double bytes; /* operands read once and results written once */
+} work;
+
+typedef struct compute {
+    const backend *be;
+    void *device;     /* the backend's own, from be->open */
+    arena scratch;    /* all tensors below come from here */
+    precision precision;
+    error err;        /* sticky */
+    work done;        /* added up by every op */
+    int (*cancelled)(void *user); /* polled before every op; may be NULL */
+    void *cancel_user;
+    /* Receives intermediate results while a stage is traced; may be NULL.  t may be read with wan_download. */
+    void (*trace)(void *user, struct compute *c, const char *name, tensor t);
+    void *trace_user;
+} compute;
+
+/* A dry backend has no memory and no kernels: for plans. */
+const backend *wan_backend_dry(void);
+/* NULL and an error when there is no backend of that name in this build. */
+const backend *wan_backend_find(const char *name, error *err);
+
+/* Opens a device with `threads` workers and `scratch` bytes of arena.  On failure nothing is left open. */
+wan_status wan_compute_open(compute *c, const backend *be, int threads, size_t scratch, error *err);
+/* A compute that only counts.  Needs no close. */
+compute wan_compute_dry(void);
+void wan_compute_close(compute *c);
+
+/* Work space the backend itself holds when open with that many threads. */
+size_t wan_compute_fixed_bytes(const backend *be, int threads);
+bool wan_is_dry(const compute *c);
+
+/* False once something failed or the caller cancelled: kernels must not run. */
+bool wan_ready(compute *c);
+
+/* An uninitialised tensor from scratch; it lives until the arena is released below it. */
+tensor wan_new(compute *c, dtype type, int rank, const int64_t *dim);
+size_t wan_mark(const compute *c);
+void wan_release(compute *c, size_t mark);
+
+/* Host to device and back, as many bytes as the tensor has.  Both wait until the host memory may be reused. */
+void wan_upload(compute *c, tensor dst, const void *src);
+void wan_download(compute *c, void *dst, tensor src);
+
+/* Hands t to the tracer, if there is one.  `format` names it ("block.%d"). */
+__attribute__((format(printf, 3, 4)))
+void wan_trace(compute *c, tensor t, const char *format, ...);
+
+#endif

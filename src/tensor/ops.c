@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tensor/ops.h"
+
+#include <assert.h>
+
+#include "backend/backend.h"
+
+static void count(compute *c, double flops, double bytes) {
+    c->done.flops += flops;
+    c->done.bytes += bytes;
+}
+
+static bool is_vector(tensor t, int64_t n) { return t.type == WAN_F32 && wan_elements(t) == n; }
+
+static bool is_rows(tensor t) { return t.type == WAN_F32 && t.rank == 2; }
+
+static void check_by_frame(tensor x, by_frame m) {
+    assert(is_rows(m.rows) && m.row_of_frame.type == WAN_I32 && m.row_of_frame.rank == 1);
+    assert(m.at >= 0 && m.at + x.dim[1] <= m.rows.dim[1]);
+    assert(m.tokens_per_frame > 0 && m.row_of_frame.dim[0] * m.tokens_per_frame == x.dim[0]);
+    (void)x;
+    (void)m;
+}
+
+tensor wan_linear(compute *c, tensor x, const linear *l, activation act) {
+    assert(is_rows(x) && l->weight.rank == 2 && wan_dtype(l->weight.type)->weight);
+    assert(x.dim[1] == l->weight.dim[1]);
+    assert(!l->bias.data || is_vector(l->bias, l->weight.dim[0]));
+    int64_t n = x.dim[0], in = x.dim[1], out = l->weight.dim[0];
+    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(n, out));
+    count(c, 2.0 * n * in * out, wan_bytes(x) + wan_bytes(l->weight) + wan_bytes(dst));
+    if (wan_ready(c))
+        c->be->op.linear(c, dst, x, l, act);
+    return dst;
+}
+
+void wan_add(compute *c, tensor x, tensor y) {
+    assert(x.type == WAN_F32 && y.type == WAN_F32 && wan_same_shape(x, y));
+    count(c, 0, 3.0 * wan_bytes(x));
+    if (wan_ready(c))
+        c->be->op.add(c, x, y);
+}
+
+void wan_add_gated(compute *c, tensor x, tensor y, by_frame gate) {
+    assert(is_rows(x) && wan_same_shape(x, y));
+    check_by_frame(x, gate);
+    count(c, 0, 3.0 * wan_bytes(x));
+    if (wan_ready(c))
+        c->be->op.add_gated(c, x, y, gate);
+}
+
+tensor wan_layer_norm(compute *c, tensor x, tensor gain, tensor bias, float eps) {
+    assert(is_rows(x) && is_vector(gain, x.dim[1]) && is_vector(bias, x.dim[1]));
+    tensor dst = wan_new(c, WAN_F32, 2, x.dim);
+    count(c, 0, 2.0 * wan_bytes(x));
+    if (wan_ready(c))
+        c->be->op.layer_norm(c, dst, x, gain, bias, eps);
+    return dst;
+}
+
+tensor wan_norm_modulate(compute *c, tensor x, by_frame shift, by_frame scale, float eps) {
+    assert(is_rows(x));
+    check_by_frame(x, shift);
+    check_by_frame(x, scale);
+    tensor dst = wan_new(c, WAN_F32, 2, x.dim);
+    count(c, 0, 2.0 * wan_bytes(x));
+    if (wan_ready(c))
+        c->be->op.norm_modulate(c, dst, x, shift, scale, eps);
+    return dst;
+}
+
+tensor wan_rms_norm(compute *c, tensor x, tensor gain, float eps) {
+    assert(is_rows(x) && is_vector(gain, x.dim[1]));
+    tensor dst = wan_new(c, WAN_F32, 2, x.dim);
+    count(c, 0, 2.0 * wan_bytes(x));
+    if (wan_ready(c))
+        c->be->op.rms_norm(c, dst, x, gain, eps);
+    return dst;
+}
+
+void wan_qk_norm_rope(compute *c, tensor x, tensor gain, float eps, int heads, const rope *r) {
+    assert(is_rows(x) && is_vector(gain, x.dim[1]) && heads > 0 && x.dim[1] % heads == 0);
+    if (r) {
+        assert(r->grid[0] * r->grid[1] * r->grid[2] == x.dim[0]);
+        assert(2 * (r->pairs[0] + r->pairs[1] + r->pairs[2]) * heads == x.dim[1]);
+    }
+    count(c, 0, 2.0 * wan_bytes(x));
+    if (wan_ready(c))
+        c->be->op.qk_norm_rope(c, x, gain, eps, heads, r);
+}
+
+tensor wan_attention(compute *c, tensor q, tensor k, tensor v, const attention *a) {
+    assert(is_rows(q) && is_rows(k) && wan_same_shape(k, v) && v.type == WAN_F32);
+    assert(q.dim[1] == k.dim[1] && a->heads > 0 && q.dim[1] % a->heads == 0);
+    assert(k.dim[0] > 0 && a->last_key_count >= 1);
+    if (a->bias.data) {
+        int64_t reach = q.dim[0] > k.dim[0] ? q.dim[0] : k.dim[0];
+        assert(is_rows(a->bias) && a->bias.dim[0] == a->heads && a->bias.dim[1] >= 2 * reach - 1 &&
+               a->bias.dim[1] % 2 == 1);
+        (void)reach;
+    }
+    tensor dst = wan_new(c, WAN_F32, 2, q.dim);
+    count(c, 4.0 * q.dim[0] * k.dim[0] * q.dim[1], 2.0 * wan_bytes(q) + 2.0 * wan_bytes(k));
+    if (wan_ready(c))
+        c->be->op.attention(c, dst, q, k, v, a);
+    return dst;
+}
+
+void wan_mul(compute *c, tensor x, tensor y) {
+    assert(x.type == WAN_F32 && y.type == WAN_F32 && wan_same_shape(x, y));
+    count(c, 0, 3.0 * wan_bytes(x));
+    if (wan_ready(c))
+        c->be->op.mul(c, x, y);
+}
+
+tensor wan_activate(compute *c, tensor x, activation act) {
+    assert(x.type == WAN_F32);
+    tensor dst = wan_new(c, WAN_F32, x.rank, x.dim);
+    count(c, 0, 2.0 * wan_bytes(x));
+    if (wan_ready(c))
+        c->be->op.activate(c, dst, x, act);
+    return dst;
+}
+
+tensor wan_rows(compute *c, tensor table, tensor ids) {
+    assert(table.rank == 2 && wan_dtype(table.type)->weight && ids.type == WAN_I32 && ids.rank == 1);
+    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(ids.dim[0], table.dim[1]));
+    count(c, 0, 2.0 * wan_bytes(dst));
+    if (wan_ready(c))
+        c->be->op.rows(c, dst, table, ids);
+    return dst;
+}
+
+tensor wan_add_vector(compute *c, tensor x, tensor v) {
+    assert(is_rows(x) && is_vector(v, x.dim[1]));
+    tensor dst = wan_new(c, WAN_F32, 2, x.dim);
+    count(c, 0, 2.0 * wan_bytes(x));
+    if (wan_ready(c))
+        c->be->op.add_vector(c, dst, x, v);
+    return dst;
+}
+
+tensor wan_patchify(compute *c, tensor x, const int64_t patch[3]) {
+    assert(x.type == WAN_F32 && x.rank == 4);
+    int64_t tokens = 1, width = x.dim[0];
+    for (int i = 0; i < 3; i++) {
+        assert(x.dim[i + 1] % patch[i] == 0);
+        tokens *= x.dim[i + 1] / patch[i];
+        width *= patch[i];
+    }
+    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(tokens, width));
+    count(c, 0, 2.0 * wan_bytes(x));
+    if (wan_ready(c))
+        c->be->op.patchify(c, dst, x, patch);
+    return dst;
+}
+
+tensor wan_unpatchify(compute *c, tensor x, const int64_t patch[3], const int64_t shape[4]) {
+    tensor dst = wan_new(c, WAN_F32, 4, shape);
+    assert(is_rows(x) && wan_elements(x) == wan_elements(dst));
+    assert(x.dim[1] == shape[0] * patch[0] * patch[1] * patch[2]);
+    count(c, 0, 2.0 * wan_bytes(x));
+    if (wan_ready(c))
+        c->be->op.unpatchify(c, dst, x, patch);
+    return dst;
+}
