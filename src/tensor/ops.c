@@ -22,15 +22,19 @@ static void check_by_frame(tensor x, by_frame m) {
     (void)m;
 }
 
-tensor wan_linear(compute *c, tensor x, const linear *l, activation act) {
-    assert(is_rows(x) && l->weight.rank == 2 && wan_dtype(l->weight.type)->weight);
+void wan_linear_into(compute *c, tensor dst, tensor x, const linear *l, activation act) {
+    assert(is_rows(x) && is_rows(dst) && l->weight.rank == 2 && wan_dtype(l->weight.type)->weight);
     assert(x.dim[1] == l->weight.dim[1]);
+    assert(dst.dim[0] == x.dim[0] && dst.dim[1] == l->weight.dim[0]);
     assert(!l->bias.data || is_vector(l->bias, l->weight.dim[0]));
-    int64_t n = x.dim[0], in = x.dim[1], out = l->weight.dim[0];
-    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(n, out));
-    count(c, 2.0 * n * in * out, wan_bytes(x) + wan_bytes(l->weight) + wan_bytes(dst));
+    count(c, 2.0 * x.dim[0] * x.dim[1] * dst.dim[1], wan_bytes(x) + wan_bytes(l->weight) + wan_bytes(dst));
     if (wan_ready(c))
         c->be->op.linear(c, dst, x, l, act);
+}
+
+tensor wan_linear(compute *c, tensor x, const linear *l, activation act) {
+    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(x.dim[0], l->weight.dim[0]));
+    wan_linear_into(c, dst, x, l, act);
     return dst;
 }
 
@@ -155,12 +159,10 @@ tensor wan_patchify(compute *c, tensor x, const int64_t patch[3]) {
     return dst;
 }
 
-tensor wan_unpatchify(compute *c, tensor x, const int64_t patch[3], const int64_t shape[4]) {
-    tensor dst = wan_new(c, WAN_F32, 4, shape);
-    assert(is_rows(x) && wan_elements(x) == wan_elements(dst));
-    assert(x.dim[1] == shape[0] * patch[0] * patch[1] * patch[2]);
+void wan_unpatchify_into(compute *c, tensor dst, tensor x, const int64_t patch[3]) {
+    assert(is_rows(x) && dst.type == WAN_F32 && dst.rank == 4 && wan_elements(x) == wan_elements(dst));
+    assert(x.dim[1] == dst.dim[0] * patch[0] * patch[1] * patch[2]);
     count(c, 0, 2.0 * wan_bytes(x));
     if (wan_ready(c))
         c->be->op.unpatchify(c, dst, x, patch);
-    return dst;
 }

@@ -42,6 +42,8 @@ typedef struct attention {
 
 /* [n, in] -> [n, out], then the activation. */
 tensor wan_linear(compute *c, tensor x, const linear *l, activation act);
+/* The same into memory that is there already, [n, out]. */
+void wan_linear_into(compute *c, tensor dst, tensor x, const linear *l, activation act);
 /* x += y. */
 void wan_add(compute *c, tensor x, tensor y);
 /* x += y * gate of the token's frame. */
@@ -66,7 +68,7 @@ tensor wan_rows(compute *c, tensor table, tensor ids);
 tensor wan_add_vector(compute *c, tensor x, tensor v);
 /* Latents [C, F, h, w] -> tokens [(F/pt)(h/ph)(w/pw), C*pt*ph*pw], channel slowest within a token. */
 tensor wan_patchify(compute *c, tensor x, const int64_t patch[3]);
-/* Tokens [n, pt*ph*pw*C], channel FASTEST within a token -> [C, F, h, w] (dit.md 2.7). */
-tensor wan_unpatchify(compute *c, tensor x, const int64_t patch[3], const int64_t shape[4]);
+/* Tokens [n, pt*ph*pw*C], channel FASTEST within a token -> dst [C, F, h, w] (dit.md 2.7). */
+void wan_unpatchify_into(compute *c, tensor dst, tensor x, const int64_t patch[3]);
 
 #endif
