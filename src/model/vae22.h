@@ -20,10 +20,11 @@ size_t wan_vae22_bytes(const vae22 *m);          /* memory of its own beside the
  * Internally in groups of frames, so that memory does not grow with T beyond input and output. */
 tensor wan_vae22_encode(vae22 *m, compute *c, tensor pixels);
 
-/* A decoder for latents of h x w; its state is taken from c's scratch and lives until that is released below it. */
+/* A decoder for latents of `frames` x h x w; its state is taken from c's scratch and lives until that is released below
+ * it.  A single frame needs none. */
 typedef struct vae22_decoder vae22_decoder;
-vae22_decoder *wan_vae22_decode_begin(vae22 *m, compute *c, int64_t h, int64_t w, error *err);
-/* Frames [from, from + count) of latents [z, F, h, w], each group following the last, the first from 0.
+vae22_decoder *wan_vae22_decode_begin(vae22 *m, compute *c, int64_t frames, int64_t h, int64_t w, error *err);
+/* Frames [from, from + count) of latents [z, frames, h, w], each group following the last, the first from 0.
  * Returns pixels [3, n, 16h, 16w] clamped to [-1, 1], n = 4 * count, 3 fewer for the first group. */
 tensor wan_vae22_decode(vae22_decoder *d, compute *c, tensor latents, int64_t from, int64_t count);
 void wan_vae22_decode_end(vae22_decoder *d);
