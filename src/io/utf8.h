@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* utf8.h - is this text?  Names from files stand in messages and reports, so they must be. */
+#ifndef WAN_IO_UTF8_H
+#define WAN_IO_UTF8_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Valid UTF-8 (no surrogates, no overlong forms) without control characters. */
+bool wan_utf8_plain(const char *text, size_t size);
+
+#endif
