@@ -7,6 +7,10 @@
 
 #include "wan.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef wan_error error;
 
 /* Writes code and sentence into err (which may be NULL) and returns code, so that `return wan_fail(...)` works.
@@ -16,5 +20,9 @@ wan_status wan_fail(error *err, wan_status code, const char *format, ...);
 
 /* Forgets what err holds. */
 void wan_error_clear(error *err);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
