@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The CPU as a backend: memory, the device, and the table of ops. */
+#include "backend/cpu/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static size_t fixed_bytes(int threads) { return (size_t)threads * CPU_WORK_BYTES; }
+
+/* Straight from the system, so that what is not touched costs nothing and what is freed is gone. */
+static void *map_memory(size_t bytes, const char *what, error *err) {
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) {
+        wan_fail(err, WAN_E_MEMORY, "cpu: no memory for %s of %zu bytes", what, bytes);
+        return NULL;
+    }
+    /* Rows of a big matrix lie pages apart; large pages keep their addresses in the TLB.  Only a hint. */
+    madvise(p, bytes, MADV_HUGEPAGE);
+    return p;
+}
+
+void *wan_cpu_open(int threads, unsigned have, error *err) {
+    if (threads < 1) {
+        wan_fail(err, WAN_E_DEVICE, "cpu: %d threads, at least 1 is needed", threads);
+        return NULL;
+    }
+    cpu_device *d = calloc(1, sizeof *d);
+    if (!d) {
+        wan_fail(err, WAN_E_MEMORY, "cpu: no memory for %zu bytes", sizeof *d);
+        return NULL;
+    }
+    d->threads = threads;
+    wan_cpu_kernels_init(&d->k, have);
+    d->work = map_memory(fixed_bytes(threads), "work space", err);
+    if (!d->work) {
+        free(d);
+        return NULL;
+    }
+    return d;
+}
+
+static void *device_open(int threads, error *err) { return wan_cpu_open(threads, wan_cpu_detect(), err); }
+
+static void device_close(void *device) {
+    cpu_device *d = device;
+    if (!d)
+        return;
+    munmap(d->work, fixed_bytes(d->threads));
+    free(d);
+}
+
+static void *device_alloc(void *device, size_t bytes, error *err) {
+    (void)device;
+    return map_memory(bytes ? bytes : 1, "tensors", err);
+}
+
+static void device_free(void *device, void *p, size_t bytes) {
+    (void)device;
+    if (p)
+        munmap(p, bytes ? bytes : 1);
+}
+
+static void device_copy(void *device, void *dst, const void *src, size_t bytes) {
+    (void)device;
+    if (bytes)
+        memcpy(dst, src, bytes);
+}
+
+static tensor device_place(void *device, tensor host, error *err) {
+    (void)device;
+    (void)err;
+    return host;
+}
+
+void wan_cpu_unpack(const cpu_kernels *k, dtype type, float *dst, const void *src, int64_t n) {
+    switch (type) {
+    case WAN_F32:
+        memcpy(dst, src, (size_t)n * sizeof *dst);
+        break;
+    case WAN_F16:
+        k->unpack_f16(dst, src, n);
+        break;
+    case WAN_BF16:
+        k->unpack_bf16(dst, src, n);
+        break;
+    case WAN_Q8_0:
+        k->unpack_q8_0(dst, src, n);
+        break;
+    default:
+        assert(!"a weight of this type was let through");
+    }
+}
+
+const backend wan_backend_cpu = {
+    .name = "cpu",
+    .fixed_bytes = fixed_bytes,
+    .open = device_open,
+    .close = device_close,
+    .alloc = device_alloc,
+    .free = device_free,
+    .upload = device_copy,
+    .download = device_copy,
+    .place = device_place,
+    .op =
+        {
+            .linear = wan_cpu_linear,
+            .add = wan_cpu_add,
+            .add_gated = wan_cpu_add_gated,
+            .layer_norm = wan_cpu_layer_norm,
+            .norm_modulate = wan_cpu_norm_modulate,
+            .rms_norm = wan_cpu_rms_norm,
+            .qk_norm_rope = wan_cpu_qk_norm_rope,
+            .attention = wan_cpu_attention,
+            .mul = wan_cpu_mul,
+            .activate = wan_cpu_activate,
+            .rows = wan_cpu_rows,
+            .add_vector = wan_cpu_add_vector,
+            .patchify = wan_cpu_patchify,
+            .unpatchify = wan_cpu_unpatchify,
+            .conv =
+                {
+                    .conv3d = wan_cpu_conv3d,
+                    .conv2d = wan_cpu_conv2d,
+                    .pixel_norm = wan_cpu_pixel_norm,
+                    .frame_attention = wan_cpu_frame_attention,
+                    .dup_up = wan_cpu_dup_up,
+                    .avg_down = wan_cpu_avg_down,
+                    .copy = wan_cpu_copy,
+                    .pixels_in = wan_cpu_pixels_in,
+                    .pixels_out = wan_cpu_pixels_out,
+                    .latents_in = wan_cpu_latents_in,
+                    .latents_out = wan_cpu_latents_out,
+                },
+        },
+};

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernels in plain C: what the other sets' versions must equal up to rounding. */
+#include "backend/cpu/kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { MR = 4, NR = 16 };
+
+/* Sums one tile of MR x NR with the row pointers in a[]; rows that do not exist repeat the first. */
+static void gemm_tile_scalar(float *dst, int64_t ld, int rows, int cols, const float *const *a, int64_t k,
+                             const float *panel, bool add) {
+    for (int r = 0; r < rows; r++) {
+        float sum[NR] = {0};
+        for (int64_t i = 0; i < k; i++)
+            for (int j = 0; j < NR; j++)
+                sum[j] += a[r][i] * panel[i * NR + j];
+        for (int j = 0; j < cols; j++)
+            dst[r * ld + j] = add ? dst[r * ld + j] + sum[j] : sum[j];
+    }
+}
+
+static void gemm_columns_scalar(float *dst, int64_t ld, int rows, const float *a, int64_t lda, int64_t k,
+                                const float *panel) {
+    for (int r = 0; r < rows; r++) {
+        float sum[NR] = {0};
+        for (int64_t i = 0; i < k; i++)
+            for (int j = 0; j < NR; j++)
+                sum[j] += a[i * lda + r] * panel[i * NR + j];
+        for (int j = 0; j < NR; j++)
+            dst[r * ld + j] += sum[j];
+    }
+}
+
+static void transpose_scalar(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows,
+                             int64_t cols) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < cols; c++)
+            dst[c * dst_ld + r] = src[r * src_ld + c];
+}
+
+static void softmax_tile_scalar(float *s, int64_t keys, float *max, float *sum, float *factor) {
+    for (int j = 0; j < NR; j++) {
+        float top = max[j], total = 0;
+        for (int64_t i = 0; i < keys; i++)
+            top = fmaxf(top, s[i * NR + j]);
+        for (int64_t i = 0; i < keys; i++) {
+            s[i * NR + j] = expf(s[i * NR + j] - top);
+            total += s[i * NR + j];
+        }
+        factor[j] = expf(max[j] - top);
+        sum[j] = sum[j] * factor[j] + total;
+        max[j] = top;
+    }
+}
+
+static void scale_columns_scalar(float *x, int64_t rows, const float *factor) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int j = 0; j < NR; j++)
+            x[r * NR + j] *= factor[j];
+}
+
+static float f16_to_f32(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff, bits;
+    float f;
+    if (exponent == 0) { /* zero or subnormal: fraction * 2^-24 */
+        f = (float)fraction * 0x1p-24f;
+        return sign ? -f : f;
+    }
+    bits = sign | (exponent == 31 ? 0x7f800000 : (exponent + 112) << 23) | fraction << 13;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static void unpack_f16_scalar(float *dst, const void *src, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, (const char *)src + 2 * i, sizeof h);
+        dst[i] = f16_to_f32(h);
+    }
+}
+
+static void unpack_bf16_scalar(float *dst, const void *src, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, (const char *)src + 2 * i, sizeof h);
+        uint32_t bits = (uint32_t)h << 16;
+        memcpy(&dst[i], &bits, sizeof bits);
+    }
+}
+
+static void unpack_q8_0_scalar(float *dst, const void *src, int64_t n) {
+    const char *block = src;
+    for (int64_t i = 0; i < n; i += 32, block += 34) {
+        uint16_t h;
+        memcpy(&h, block, sizeof h);
+        float d = f16_to_f32(h);
+        for (int j = 0; j < 32; j++)
+            dst[i + j] = d * (float)(int8_t)block[2 + j];
+    }
+}
+
+/* x/2 (1 + tanh u) with u = sqrt(2/pi) (x + 0.044715 x^3), written as x / (1 + exp(-2u)): nothing cancels. */
+static void gelu_tanh_scalar(float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        float u2 = 1.5957691216057308f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
+        x[i] = x[i] / (1.0f + expf(-u2));
+    }
+}
+
+static void silu_scalar(float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        x[i] = x[i] / (1.0f + expf(-x[i]));
+}
+
+static double sum_scalar(const float *x, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i];
+    return sum;
+}
+
+static double sum_squares_scalar(const float *x, float mean, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        float d = x[i] - mean;
+        sum += (double)d * d;
+    }
+    return sum;
+}
+
+static void normalise_scalar(float *dst, const float *x, float mean, float scale, float plus, const float *gain,
+                             const float *shift, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = (x[i] - mean) * scale * (gain ? plus + gain[i] : plus) + (shift ? shift[i] : 0);
+}
+
+static void rotate_scalar(float *x, const float *turn, int64_t n) {
+    for (int64_t i = 0; i < n; i += 2) {
+        float a = x[i], b = x[i + 1], c = turn[i], s = turn[i + 1];
+        x[i] = a * c - b * s;
+        x[i + 1] = b * c + a * s;
+    }
+}
+
+void wan_cpu_kernels_init(cpu_kernels *k, unsigned have) {
+    *k = (cpu_kernels){
+        .mr = MR,
+        .nr = NR,
+        .gemm_tile = gemm_tile_scalar,
+        .gemm_columns = gemm_columns_scalar,
+        .transpose = transpose_scalar,
+        .softmax_tile = softmax_tile_scalar,
+        .scale_columns = scale_columns_scalar,
+        .unpack_f16 = unpack_f16_scalar,
+        .unpack_bf16 = unpack_bf16_scalar,
+        .unpack_q8_0 = unpack_q8_0_scalar,
+        .gelu_tanh = gelu_tanh_scalar,
+        .silu = silu_scalar,
+        .sum = sum_scalar,
+        .sum_squares = sum_squares_scalar,
+        .normalise = normalise_scalar,
+        .rotate = rotate_scalar,
+    };
+    (void)have;
+}

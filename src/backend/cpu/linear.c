@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* dst = act(x W^T + b), x [m, k], W [n, k] in any weight type.
+ *
+ * Many rows: a block of NC outputs is unpacked, KC columns at a time, into panels that stay in the L2 cache while every
+ * row of x passes by; a weight is unpacked once (per part of x, when there are too few blocks for the threads).
+ * Few rows: the roles change.  x lies transposed as the panel, and the weights, unpacked to rows, pass by once; nothing
+ * of the matrix needs transposing.  Sums run over k in the same order in both. */
+#include "backend/cpu/cpu.h"
+
+#include <omp.h>
+#include <string.h>
+
+enum {
+    KC = 512,        /* whole blocks of every weight type */
+    NC = 128,        /* KC * NC floats: half of a 512 KB L2 */
+    PART_ROWS = 64,  /* rows of x that are worth unpacking a block for */
+    FEW_PANELS = 3,  /* few rows: that many panels of x^T at most */
+    FEW_TILES = 16,  /* few rows: tiles of weight rows in one hand-over */
+    FEW_BYTES = 768 << 10,
+};
+
+static_assert(sizeof(float) * KC * (NC + CPU_NR_MAX) <= CPU_WORK_BYTES, "panels and rows");
+static_assert(NC % CPU_NR_MAX == 0, "a block is whole panels");
+static_assert(FEW_BYTES + sizeof(float) * CPU_MR_MAX * (KC + FEW_PANELS * CPU_NR_MAX) <= CPU_WORK_BYTES, "few");
+
+typedef struct job {
+    const cpu_device *d;
+    float *dst;
+    const float *x, *bias;
+    tensor weight;
+    size_t row_bytes;
+    int64_t m, n, k;
+    activation act;
+} job;
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Rows [row, row + count) of the matrix, columns [k0, k0 + kc), to f32 rows of kc. */
+static void unpack_rows(const job *j, float *rows, int64_t row, int64_t count, int64_t k0, int64_t kc) {
+    const dtype_info *type = wan_dtype(j->weight.type);
+    const char *src = (const char *)j->weight.data + j->row_bytes * (size_t)row;
+    src += k0 / type->block * type->bytes;
+    for (int64_t r = 0; r < count; r++)
+        wan_cpu_unpack(&j->d->k, j->weight.type, rows + r * kc, src + j->row_bytes * (size_t)r, kc);
+}
+
+/* The weights of outputs [n0, n0 + nc) as panels [kc, nr] one after another. */
+static void pack_block(const job *j, float *panels, float *rows, int64_t n0, int64_t nc, int64_t k0, int64_t kc) {
+    int nr = j->d->k.nr;
+    for (int64_t at = 0; at < nc; at += nr, panels += kc * nr) {
+        int64_t cols = least(nr, nc - at);
+        if (cols < nr)
+            memset(panels, 0, sizeof *panels * (size_t)(kc * nr));
+        unpack_rows(j, rows, n0 + at, cols, k0, kc);
+        j->d->k.transpose(panels, nr, rows, kc, cols, kc);
+    }
+}
+
+/* Outputs [n0, n0 + nc) of the rows [m0, m1). */
+static void many_rows_block(const job *j, float *space, int64_t m0, int64_t m1, int64_t n0, int64_t nc) {
+    const cpu_kernels *k = &j->d->k;
+    for (int64_t k0 = 0; k0 < j->k; k0 += KC) {
+        int64_t kc = least(KC, j->k - k0);
+        pack_block(j, space, space + KC * NC, n0, nc, k0, kc);
+        for (int64_t r0 = m0; r0 < m1; r0 += k->mr) {
+            int rows = (int)least(k->mr, m1 - r0);
+            const float *a[CPU_MR_MAX];
+            for (int r = 0; r < rows; r++)
+                a[r] = j->x + (r0 + r) * j->k + k0;
+            for (int64_t at = 0; at < nc; at += k->nr)
+                k->gemm_tile(j->dst + r0 * j->n + n0 + at, j->n, rows, (int)least(k->nr, nc - at), a, kc,
+                             space + at * kc, k0 > 0);
+            if (k0 + kc < j->k)
+                continue;
+            for (int r = 0; r < rows; r++)
+                wan_cpu_finish(k, j->dst + (r0 + r) * j->n + n0, j->bias ? j->bias + n0 : NULL, nc, j->act);
+        }
+    }
+}
+
+static void many_rows(const job *j) {
+    int64_t blocks = ceil_div(j->n, NC);
+    int64_t parts = least(ceil_div(4 * (int64_t)j->d->threads, blocks), ceil_div(j->m, PART_ROWS));
+    int64_t part = ceil_div(ceil_div(j->m, parts), j->d->k.mr) * j->d->k.mr;
+#pragma omp parallel for num_threads(j->d->threads) schedule(dynamic)
+    for (int64_t task = 0; task < blocks * parts; task++) {
+        int64_t n0 = task / parts * NC, m0 = task % parts * part;
+        many_rows_block(j, wan_cpu_work(j->d, omp_get_thread_num()), m0, least(j->m, m0 + part), n0,
+                        least(NC, j->n - n0));
+    }
+}
+
+/* Columns [k0, k0 + kc) of rows [m0, ...) of x, transposed, to their place in panel [k, nr]. */
+static void pack_few(const job *j, float *panel, int64_t m0, int64_t k0) {
+    int nr = j->d->k.nr;
+    int64_t cols = least(nr, j->m - m0), kc = least(KC, j->k - k0);
+    panel += k0 * nr;
+    if (cols < nr)
+        memset(panel, 0, sizeof *panel * (size_t)(kc * nr));
+    j->d->k.transpose(panel, nr, j->x + m0 * j->k + k0, j->k, cols, kc);
+}
+
+/* Outputs [n0, n0 + rows) of all rows of x; space holds unpacked weights, then a tile [mr, nr] for each panel. */
+static void few_rows_tile(const job *j, const float *panels, float *space, int64_t n0, int rows) {
+    const cpu_kernels *k = &j->d->k;
+    float *tile = space + CPU_MR_MAX * KC;
+    for (int64_t k0 = 0; k0 < j->k; k0 += KC) {
+        int64_t kc = least(KC, j->k - k0);
+        const float *a[CPU_MR_MAX];
+        unpack_rows(j, space, n0, rows, k0, kc);
+        for (int r = 0; r < rows; r++)
+            a[r] = space + r * kc;
+        for (int64_t m0 = 0; m0 < j->m; m0 += k->nr)
+            k->gemm_tile(tile + m0 * k->mr, k->nr, rows, (int)least(k->nr, j->m - m0), a, kc,
+                         panels + m0 * j->k + k0 * k->nr, k0 > 0);
+    }
+    for (int64_t m0 = 0; m0 < j->m; m0 += k->nr, tile += k->mr * k->nr) {
+        int64_t cols = least(k->nr, j->m - m0);
+        for (int r = 0; r < rows; r++) {
+            for (int64_t i = 0; j->bias && i < cols; i++)
+                tile[r * k->nr + i] += j->bias[n0 + r];
+            wan_cpu_finish(k, tile + r * k->nr, NULL, cols, j->act);
+        }
+        k->transpose(j->dst + m0 * j->n + n0, j->n, tile, k->nr, rows, cols);
+    }
+}
+
+static void few_rows(const job *j) {
+    const cpu_kernels *k = &j->d->k;
+    int64_t panels = ceil_div(j->m, k->nr), k_blocks = ceil_div(j->k, KC);
+    int64_t group = (int64_t)FEW_TILES * k->mr;
+    float *shared = wan_cpu_work(j->d, 0);
+#pragma omp parallel num_threads(j->d->threads)
+    {
+        float *own = (float *)((char *)wan_cpu_work(j->d, omp_get_thread_num()) + FEW_BYTES);
+#pragma omp for
+        for (int64_t i = 0; i < panels * k_blocks; i++)
+            pack_few(j, shared + i / k_blocks * j->k * k->nr, i / k_blocks * k->nr, i % k_blocks * KC);
+#pragma omp for schedule(dynamic)
+        for (int64_t g = 0; g < j->n; g += group)
+            for (int64_t n0 = g; n0 < least(j->n, g + group); n0 += k->mr)
+                few_rows_tile(j, shared, own, n0, (int)least(k->mr, j->n - n0));
+    }
+}
+
+void wan_cpu_linear(compute *c, tensor dst, tensor x, const linear *l, activation act) {
+    job j = {.d = wan_cpu_device(c), .dst = dst.data, .x = x.data, .bias = l->bias.data, .weight = l->weight,
+             .m = x.dim[0], .n = l->weight.dim[0], .k = x.dim[1], .act = act};
+    j.row_bytes = wan_bytes(wan_slice(l->weight, 0, 1));
+    if (!j.m || !j.n)
+        return;
+    int64_t panels = ceil_div(j.m, j.d->k.nr);
+    if (panels <= FEW_PANELS && panels * j.d->k.nr * j.k <= (int64_t)(FEW_BYTES / sizeof(float)))
+        few_rows(&j);
+    else
+        many_rows(&j);
+}
