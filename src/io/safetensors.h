@@ -6,6 +6,7 @@
 #define WAN_IO_SAFETENSORS_H
 
 #include "base/error.h"
+#include "io/outfile.h"
 #include "tensor/tensor.h"
 
 typedef struct named_tensor {
@@ -33,5 +34,9 @@ void wan_safetensors_drop_pages(const safetensors *s);
  * only when complete (outfile.h). */
 wan_status wan_safetensors_write(const char *path, const named_tensor *tensors, size_t count,
                                  const char *const *meta, error *err);
+/* The same for data that comes bit by bit: the header is written (data pointers are not looked at), then the caller
+ * writes the tensors' bytes in order and commits.  NULL on failure. */
+outfile *wan_safetensors_begin(const char *path, const named_tensor *tensors, size_t count, const char *const *meta,
+                               error *err);
 
 #endif

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/outfile.h"
 #include "io/safetensors.h"
 
 static json_t *describe(const named_tensor *n, uint64_t *at) {
@@ -51,30 +50,41 @@ static wan_status write_header(outfile *f, const char *text, error *err) {
     return s;
 }
 
-wan_status wan_safetensors_write(const char *path, const named_tensor *tensors, size_t count,
-                                 const char *const *meta, error *err) {
+outfile *wan_safetensors_begin(const char *path, const named_tensor *tensors, size_t count,
+                               const char *const *meta, error *err) {
     for (size_t i = 0; i < count; i++)
-        if (wan_dtype(tensors[i].t.type)->block != 1)
-            return wan_fail(err, WAN_E_TYPE, "%s: safetensors cannot hold %s, which is %s", path,
-                            tensors[i].name, wan_dtype(tensors[i].t.type)->name);
+        if (wan_dtype(tensors[i].t.type)->block != 1) {
+            wan_fail(err, WAN_E_TYPE, "%s: safetensors cannot hold %s, which is %s", path,
+                     tensors[i].name, wan_dtype(tensors[i].t.type)->name);
+            return NULL;
+        }
     json_t *root = describe_all(tensors, count, meta);
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
-    outfile *f = NULL;
+    json_decref(root);
+    if (!text) {
+        wan_fail(err, WAN_E_OUTPUT,
+                 "%s: a tensor name or metadata is not UTF-8, or a name occurs twice", path);
+        return NULL;
+    }
+    outfile *f = wan_outfile_open(path, err);
+    if (f && write_header(f, text, err) != WAN_OK) {
+        wan_outfile_abort(f);
+        f = NULL;
+    }
+    free(text);
+    return f;
+}
+
+wan_status wan_safetensors_write(const char *path, const named_tensor *tensors, size_t count,
+                                 const char *const *meta, error *err) {
+    outfile *f = wan_safetensors_begin(path, tensors, count, meta, err);
+    if (!f)
+        return err ? err->code : WAN_E_OUTPUT;
     wan_status s = WAN_OK;
-    if (!text)
-        s = wan_fail(err, WAN_E_OUTPUT,
-                     "%s: a tensor name or metadata is not UTF-8, or a name occurs twice", path);
-    else if (!(f = wan_outfile_open(path, err)))
-        s = err ? err->code : WAN_E_OUTPUT;
-    if (s == WAN_OK)
-        s = write_header(f, text, err);
     for (size_t i = 0; i < count && s == WAN_OK; i++)
         s = wan_outfile_write(f, tensors[i].t.data, wan_bytes(tensors[i].t), err);
     if (s == WAN_OK)
-        s = wan_outfile_commit(f, err);
-    else
-        wan_outfile_abort(f);
-    free(text);
-    json_decref(root);
+        return wan_outfile_commit(f, err);
+    wan_outfile_abort(f);
     return s;
 }
