@@ -142,6 +142,14 @@ size_t wan_shard_index_where(const shard_index *x, size_t i) {
     return i < x->tensors ? x->where[i] : WAN_NOT_FOUND;
 }
 
+size_t wan_shard_index_find(const shard_index *x, const char *name) {
+    const char *file = json_string_value(json_object_get(json_object_get(x->root, "weight_map"), name));
+    if (!file)
+        return WAN_NOT_FOUND;
+    const char **at = bsearch(&file, x->file, x->files, sizeof *x->file, by_text);
+    return (size_t)(at - x->file);
+}
+
 wan_status wan_shard_index_check(const shard_index *x,
                                  bool (*has)(void *user, size_t file, const char *name),
                                  void *user, error *err) {
@@ -153,6 +161,7 @@ wan_status wan_shard_index_check(const shard_index *x,
 }
 
 struct shards {
+    shard_index *index;
     safetensors **file;
     char **path;
     size_t files;
@@ -190,15 +199,13 @@ static wan_status open_files(shards *s, const shard_index *x, const char *path, 
 }
 
 shards *wan_shards_open(const char *index_path, error *err) {
-    shard_index *x = wan_shard_index_read(index_path, err);
-    shards *s = x ? calloc(1, sizeof *s) : NULL;
-    wan_status st = WAN_OK;
-    if (x && !s)
-        st = wan_fail(err, WAN_E_MEMORY, "%s: no memory to open it", index_path);
-    if (s)
-        st = open_files(s, x, index_path, err);
-    wan_shard_index_close(x);
-    if (st == WAN_OK)
+    shards *s = calloc(1, sizeof *s);
+    if (!s) {
+        wan_fail(err, WAN_E_MEMORY, "%s: no memory to open it", index_path);
+        return NULL;
+    }
+    s->index = wan_shard_index_read(index_path, err);
+    if (s->index && open_files(s, s->index, index_path, err) == WAN_OK)
         return s;
     wan_shards_close(s);
     return NULL;
@@ -213,8 +220,11 @@ void wan_shards_close(shards *s) {
     }
     free(s->file);
     free(s->path);
+    wan_shard_index_close(s->index);
     free(s);
 }
+
+const shard_index *wan_shards_index(const shards *s) { return s->index; }
 
 size_t wan_shards_files(const shards *s) { return s->files; }
 

@@ -22,6 +22,8 @@ size_t wan_shard_index_tensors(const shard_index *x);
 const char *wan_shard_index_tensor(const shard_index *x, size_t i);
 /* Position of that tensor's file. */
 size_t wan_shard_index_where(const shard_index *x, size_t i);
+/* Position of the file of a tensor by name, or -1. */
+size_t wan_shard_index_find(const shard_index *x, const char *name);
 /* Every tensor of the index must be in its file; has(user, file, name) looks. */
 wan_status wan_shard_index_check(const shard_index *x, bool (*has)(void *user, size_t file, const char *name),
                                  void *user, error *err);
@@ -36,8 +38,9 @@ void wan_shards_close(shards *s);
 size_t wan_shards_files(const shards *s);
 const safetensors *wan_shards_file(const shards *s, size_t i);
 const char *wan_shards_path(const shards *s, size_t i);
+const shard_index *wan_shards_index(const shards *s);
 
-/* "model-00002-of-00005.safetensors": its number and how many there are; false when it is not called like that. */
+/* "model-00002-of-00005.safetensors": length of "model", number, how many; false when it is not called like that. */
 bool wan_shard_number(const char *name, size_t *stem, int *number, int *of);
 
 #endif

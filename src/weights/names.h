@@ -16,6 +16,8 @@ typedef enum layout { LAYOUT_ORIGINAL, LAYOUT_DIFFUSERS, LAYOUT_GGUF, LAYOUT_UNK
 const char *wan_name_strip(const char *name, part which);
 /* Which spelling a set of names uses; LAYOUT_UNKNOWN: none of this part. */
 layout wan_layout_detect(const char *const *names, size_t count, part which);
+/* How many of them only that part in that spelling has. */
+size_t wan_layout_hits(const char *const *names, size_t count, part which, layout spelling);
 /* Our name for `name` into `out`; an unknown name comes back as it is. */
 void wan_name_translate(const char *name, part which, layout from, char *out, size_t size);
 
