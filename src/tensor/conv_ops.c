@@ -10,17 +10,23 @@ static void count(compute *c, double flops, double bytes) {
     c->done.bytes += bytes;
 }
 
-static bool is_frames(tensor t) { return t.type == WAN_F32 && t.rank == 4 && wan_elements(t) > 0; }
+static bool is_frames(tensor t) {
+    return t.type == WAN_F32 && t.rank == 4 && wan_elements(t) > 0;
+}
 
 static bool is_conv(const conv *w, int rank, int64_t in) {
     const dtype_info *d = wan_dtype(w->weight.type);
     return w->weight.rank == rank && w->weight.dim[1] == in && d->weight && d->block == 1 &&
-           (!w->bias.data || (w->bias.type == WAN_F32 && wan_elements(w->bias) == w->weight.dim[0]));
+           (!w->bias.data ||
+            (w->bias.type == WAN_F32 && wan_elements(w->bias) == w->weight.dim[0]));
 }
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
 
-/* ------------------------------------------------------------------------------------------------- over time */
+/* -------------------------------------------------------------------------------------------------
+ * over time */
 
 history wan_history_begin(compute *c, int64_t k, int64_t h, int64_t w, int64_t in) {
     return (history){.frames = wan_new(c, WAN_F32, WAN_DIMS(k, h, w, in))};
@@ -28,7 +34,7 @@ history wan_history_begin(compute *c, int64_t k, int64_t h, int64_t w, int64_t i
 
 /* Moves on: the last frames of history and x become the history. */
 static void remember(compute *c, history *past, tensor x) {
-    if (!past || !past->frames.data)
+    if (!past || !past->frames.rank)
         return;
     int64_t k = past->frames.dim[0], n = min64(x.dim[0], k);
     if (n < k && past->held > 0)
@@ -38,7 +44,8 @@ static void remember(compute *c, history *past, tensor x) {
 }
 
 /* Taps that meet a real frame, over all output frames. */
-static double taps_in_time(int64_t out_frames, int64_t kt, int stride, int64_t before, int64_t held) {
+static double taps_in_time(int64_t out_frames, int64_t kt, int stride, int64_t before,
+                           int64_t held) {
     double taps = 0;
     for (int64_t t = 0; t < out_frames; t++) {
         int64_t zeros = before - held - t * stride;
@@ -47,19 +54,22 @@ static double taps_in_time(int64_t out_frames, int64_t kt, int stride, int64_t b
     return taps;
 }
 
-static void conv_over_time(compute *c, tensor dst, tensor x, const conv *w, history *past, int stride, bool add) {
+static void conv_over_time(compute *c, tensor dst, tensor x, const conv *w, history *past,
+                           int stride, bool add) {
     assert(is_frames(x) && is_frames(dst) && is_conv(w, 5, x.dim[3]));
     assert(dst.dim[1] == x.dim[1] && dst.dim[2] == x.dim[2]);
     const int64_t *k = w->weight.dim + 2;
-    bool kept = past && past->frames.data;
+    bool kept = past && past->frames.rank;
     int64_t before = kept ? past->frames.dim[0] : k[0] - 1, held = kept ? past->held : 0;
     if (kept)
-        assert(past->frames.dim[1] == x.dim[1] && past->frames.dim[2] == x.dim[2] && past->frames.dim[3] == x.dim[3] &&
-               held <= before);
+        assert(past->frames.dim[1] == x.dim[1] && past->frames.dim[2] == x.dim[2] &&
+               past->frames.dim[3] == x.dim[3] && held <= before);
     int64_t frames = (before + x.dim[0] - k[0]) / stride + 1, out = w->weight.dim[0];
     assert(frames * out == dst.dim[0] * dst.dim[3] && out % dst.dim[3] == 0);
     double pixels = (double)(x.dim[1] * x.dim[2]);
-    count(c, 2.0 * taps_in_time(frames, k[0], stride, before, held) * pixels * k[1] * k[2] * x.dim[3] * out,
+    count(c,
+          2.0 * taps_in_time(frames, k[0], stride, before, held) * pixels * k[1] * k[2] * x.dim[3] *
+              out,
           (double)wan_bytes(x) + wan_bytes(w->weight) + (add ? 2.0 : 1.0) * wan_bytes(dst));
     if (wan_ready(c))
         c->be->op.conv.conv3d(c, dst, x, w, kept ? past : NULL, stride, add);
@@ -84,12 +94,13 @@ tensor wan_frames_up(compute *c, tensor x, const conv *w, history *past, bool fi
     if (first)
         wan_copy(c, wan_slice(dst, 0, 1), wan_slice(x, 0, 1));
     if (x.dim[0] > skip)
-        conv_over_time(c, wan_slice(dst, skip, dst.dim[0] - skip), wan_slice(x, skip, x.dim[0] - skip), w, past, 1,
-                       false);
+        conv_over_time(c, wan_slice(dst, skip, dst.dim[0] - skip),
+                       wan_slice(x, skip, x.dim[0] - skip), w, past, 1, false);
     return dst;
 }
 
-void wan_frames_down_add(compute *c, tensor sum, tensor x, const conv *w, history *past, bool first) {
+void wan_frames_down_add(compute *c, tensor sum, tensor x, const conv *w, history *past,
+                         bool first) {
     int64_t skip = first ? 1 : 0, frames = (x.dim[0] - skip) / 2;
     assert(is_frames(x) && x.dim[0] == skip + 2 * frames && sum.dim[0] == skip + frames);
     assert(sum.dim[3] == x.dim[3] && w->weight.dim[0] == x.dim[3] && w->weight.dim[2] == 3);
@@ -101,13 +112,18 @@ void wan_frames_down_add(compute *c, tensor sum, tensor x, const conv *w, histor
         /* The first frame, which passed, is what lies before the second: no more zero frames. */
         remember(c, past, wan_slice(x, 0, 1));
     }
+    assert(frames == 0 || past->frames.rank); /* or the first frame would be forgotten */
     if (frames > 0)
-        conv_over_time(c, wan_slice(sum, skip, frames), wan_slice(x, skip, 2 * frames), w, past, 2, true);
+        conv_over_time(c, wan_slice(sum, skip, frames), wan_slice(x, skip, 2 * frames), w, past, 2,
+                       true);
 }
 
-/* ------------------------------------------------------------------------------------------------- inside a frame */
+/* -------------------------------------------------------------------------------------------------
+ * inside a frame */
 
-static int64_t resized(int64_t n, resample r) { return r == WAN_UP2 ? 2 * n : r == WAN_DOWN2 ? n / 2 : n; }
+static int64_t resized(int64_t n, resample r) {
+    return r == WAN_UP2 ? 2 * n : r == WAN_DOWN2 ? n / 2 : n;
+}
 
 static void conv_in_frame(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add) {
     assert(is_frames(x) && is_frames(dst) && is_conv(w, 4, x.dim[3]));
@@ -124,8 +140,9 @@ static void conv_in_frame(compute *c, tensor dst, tensor x, const conv *w, resam
 }
 
 tensor wan_conv2d(compute *c, tensor x, const conv *w, resample r) {
-    tensor dst = wan_new(c, WAN_F32,
-                         WAN_DIMS(x.dim[0], resized(x.dim[1], r), resized(x.dim[2], r), w->weight.dim[0]));
+    tensor dst =
+        wan_new(c, WAN_F32,
+                WAN_DIMS(x.dim[0], resized(x.dim[1], r), resized(x.dim[2], r), w->weight.dim[0]));
     conv_in_frame(c, dst, x, w, r, false);
     return dst;
 }
@@ -147,7 +164,9 @@ tensor wan_pixel_norm(compute *c, tensor x, tensor gain, bool silu) {
     return dst;
 }
 
-void wan_pixel_norm_in_place(compute *c, tensor x, tensor gain, bool silu) { pixel_norm(c, x, x, gain, silu); }
+void wan_pixel_norm_in_place(compute *c, tensor x, tensor gain, bool silu) {
+    pixel_norm(c, x, x, gain, silu);
+}
 
 tensor wan_frame_attention(compute *c, tensor qkv) {
     assert(is_frames(qkv) && qkv.dim[3] % 3 == 0);
@@ -159,12 +178,14 @@ tensor wan_frame_attention(compute *c, tensor qkv) {
     return dst;
 }
 
-/* ------------------------------------------------------------------------------------------------- moving numbers */
+/* -------------------------------------------------------------------------------------------------
+ * moving numbers */
 
 tensor wan_dup_up(compute *c, tensor x, int64_t out, int ft, int fs, bool first) {
     int drop = first ? ft - 1 : 0;
     assert(is_frames(x) && out * ft * fs * fs % x.dim[3] == 0);
-    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(x.dim[0] * ft - drop, x.dim[1] * fs, x.dim[2] * fs, out));
+    tensor dst =
+        wan_new(c, WAN_F32, WAN_DIMS(x.dim[0] * ft - drop, x.dim[1] * fs, x.dim[2] * fs, out));
     count(c, 0, (double)wan_bytes(x) + wan_bytes(dst));
     if (wan_ready(c))
         c->be->op.conv.dup_up(c, dst, x, ft, fs, drop);
@@ -174,7 +195,8 @@ tensor wan_dup_up(compute *c, tensor x, int64_t out, int ft, int fs, bool first)
 tensor wan_avg_down(compute *c, tensor x, int64_t out, int ft, int fs, bool first) {
     int pad = first ? ft - 1 : 0;
     assert(is_frames(x) && x.dim[3] * ft * fs * fs % out == 0 && (x.dim[0] + pad) % ft == 0);
-    tensor dst = wan_new(c, WAN_F32, WAN_DIMS((x.dim[0] + pad) / ft, x.dim[1] / fs, x.dim[2] / fs, out));
+    tensor dst =
+        wan_new(c, WAN_F32, WAN_DIMS((x.dim[0] + pad) / ft, x.dim[1] / fs, x.dim[2] / fs, out));
     count(c, 0, (double)wan_bytes(x) + wan_bytes(dst));
     if (wan_ready(c))
         c->be->op.conv.avg_down(c, dst, x, ft, fs, pad);
@@ -191,7 +213,8 @@ void wan_copy(compute *c, tensor dst, tensor src) {
 tensor wan_pixels_in(compute *c, tensor pixels, int64_t from, int64_t count_, int p) {
     assert(is_frames(pixels) && pixels.dim[2] % p == 0 && pixels.dim[3] % p == 0);
     assert(from >= 0 && count_ > 0 && from + count_ <= pixels.dim[1]);
-    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(count_, pixels.dim[2] / p, pixels.dim[3] / p, pixels.dim[0] * p * p));
+    tensor dst = wan_new(
+        c, WAN_F32, WAN_DIMS(count_, pixels.dim[2] / p, pixels.dim[3] / p, pixels.dim[0] * p * p));
     count(c, 0, 2.0 * wan_bytes(dst));
     if (wan_ready(c))
         c->be->op.conv.pixels_in(c, dst, pixels, from, p);
@@ -208,20 +231,24 @@ void wan_pixels_out(compute *c, tensor pixels, int64_t from, tensor x, int p) {
 }
 
 static bool are_statistics(tensor mean, tensor inv_std, int64_t n) {
-    return mean.type == WAN_F32 && wan_elements(mean) == n && inv_std.type == WAN_F32 && wan_elements(inv_std) == n;
+    return mean.type == WAN_F32 && wan_elements(mean) == n && inv_std.type == WAN_F32 &&
+           wan_elements(inv_std) == n;
 }
 
-tensor wan_latents_in(compute *c, tensor latents, int64_t from, int64_t count_, tensor mean, tensor inv_std) {
+tensor wan_latents_in(compute *c, tensor latents, int64_t from, int64_t count_, tensor mean,
+                      tensor inv_std) {
     assert(is_frames(latents) && are_statistics(mean, inv_std, latents.dim[0]));
     assert(from >= 0 && count_ > 0 && from + count_ <= latents.dim[1]);
-    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(count_, latents.dim[2], latents.dim[3], latents.dim[0]));
+    tensor dst =
+        wan_new(c, WAN_F32, WAN_DIMS(count_, latents.dim[2], latents.dim[3], latents.dim[0]));
     count(c, 0, 2.0 * wan_bytes(dst));
     if (wan_ready(c))
         c->be->op.conv.latents_in(c, dst, latents, from, mean, inv_std);
     return dst;
 }
 
-void wan_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean, tensor inv_std) {
+void wan_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean,
+                     tensor inv_std) {
     assert(is_frames(latents) && is_frames(x) && are_statistics(mean, inv_std, latents.dim[0]));
     assert(x.dim[1] == latents.dim[2] && x.dim[2] == latents.dim[3] && x.dim[3] >= latents.dim[0]);
     assert(from >= 0 && from + x.dim[0] <= latents.dim[1]);

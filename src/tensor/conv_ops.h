@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* conv_ops.h - the video autoencoder's vocabulary.
- * Activations are f32 [T, H, W, C]: channels last, so that a pixel is a row and a convolution a matrix product.
- * Formulas: ../shared/spec/vae.md 1, 2, 4. */
+ * Activations are f32 [T, H, W, C]: channels last, so that a pixel is a row and a convolution a
+ * matrix product. Formulas: ../shared/spec/vae.md 1, 2, 4. */
 #ifndef WAN_TENSOR_CONV_OPS_H
 #define WAN_TENSOR_CONV_OPS_H
 
@@ -12,32 +12,36 @@ typedef struct conv {
     tensor bias;   /* f32 [out], or no tensor */
 } conv;
 
-/* What a 2-D convolution does to the size: nearest x2 before it, or stride 2 with one zero column right and one zero
- * row at the bottom. */
+/* What a 2-D convolution does to the size: nearest x2 before it, or stride 2 with one zero column
+ * right and one zero row at the bottom. */
 typedef enum resample { WAN_SAME, WAN_UP2, WAN_DOWN2 } resample;
 
 /* The input frames just before those of the next call, so that a clip can come in pieces.
- * At the start of a clip none is held: zero frames are thought in front, which is the causal padding, and never read. */
+ * At the start of a clip none is held: zero frames are thought in front, which is the causal
+ * padding, and never read. */
 typedef struct history {
-    tensor frames; /* f32 [k, H, W, in], latest last; no tensor: nothing is kept, every call starts a clip */
+    tensor frames; /* f32 [k, H, W, in], latest last; no tensor: nothing is kept, every call starts
+                      a clip */
     int64_t held;  /* that many, the last ones, are there */
 } history;
 
 /* `frames` from scratch and nothing held. */
 history wan_history_begin(compute *c, int64_t k, int64_t h, int64_t w, int64_t in);
 
-/* Causal in time, zero padded in space: x [T, H, W, in] -> [T, H, W, out].  `past` has kt - 1 frames and moves on;
- * NULL where kt = 1, or at a clip that comes in one piece. */
+/* Causal in time, zero padded in space: x [T, H, W, in] -> [T, H, W, out].  `past` has kt - 1
+ * frames and moves on; NULL where kt = 1, or at a clip that comes in one piece. */
 tensor wan_conv3d(compute *c, tensor x, const conv *w, history *past);
 /* sum += the same; sum may not overlap x. */
 void wan_conv3d_add(compute *c, tensor sum, tensor x, const conv *w, history *past);
 
-/* Temporal upsampling (vae.md 4.2, 2), kernel 3x1x1 to 2C channels: each frame becomes two.  A clip's first frame
- * passes through as one and is no context to the others: [T, H, W, C] -> [2T - first, H, W, C]. */
+/* Temporal upsampling (vae.md 4.2, 2), kernel 3x1x1 to 2C channels: each frame becomes two.  A
+ * clip's first frame passes through as one and is no context to the others: [T, H, W, C] -> [2T -
+ * first, H, W, C]. */
 tensor wan_frames_up(compute *c, tensor x, const conv *w, history *past, bool first);
-/* sum += temporal downsampling (vae.md 4.2, 3), kernel 3x1x1, stride 2.  A clip's first frame passes through:
- * [first + 2K, H, W, C] -> [first + K, H, W, C].  `past` has one frame. */
-void wan_frames_down_add(compute *c, tensor sum, tensor x, const conv *w, history *past, bool first);
+/* sum += temporal downsampling (vae.md 4.2, 3), kernel 3x1x1, stride 2.  A clip's first frame
+ * passes through: [first + 2K, H, W, C] -> [first + K, H, W, C].  `past` has one frame. */
+void wan_frames_down_add(compute *c, tensor sum, tensor x, const conv *w, history *past,
+                         bool first);
 
 /* Per frame: kernel 3x3 or 1x1 (WAN_SAME), 3x3 (others). */
 tensor wan_conv2d(compute *c, tensor x, const conv *w, resample r);
@@ -49,32 +53,39 @@ void wan_pixel_norm_in_place(compute *c, tensor x, tensor gain, bool silu);
 /* Full attention inside each frame, one head, from qkv [T, H, W, 3C] -> [T, H, W, C]. */
 tensor wan_frame_attention(compute *c, tensor qkv);
 
-/* The DupUp shortcut (vae.md 2.3) to `out` channels: factors ft in time and fs in space; a clip's first frame gives
- * one, not ft. */
+/* The DupUp shortcut (vae.md 2.3) to `out` channels: factors ft in time and fs in space; a clip's
+ * first frame gives one, not ft. */
 tensor wan_dup_up(compute *c, tensor x, int64_t out, int ft, int fs, bool first);
-/* The AvgDown shortcut (vae.md 2.4) to `out` channels; ft - 1 zero frames are thought before a clip's first. */
+/* The AvgDown shortcut (vae.md 2.4) to `out` channels; ft - 1 zero frames are thought before a
+ * clip's first. */
 tensor wan_avg_down(compute *c, tensor x, int64_t out, int ft, int fs, bool first);
 /* dst = src, shapes equal; they may overlap. */
 void wan_copy(compute *c, tensor dst, tensor src);
 
-/* Pixels [3, T, H, W], frames [from, from + count) -> [count, H/p, W/p, 3*p*p], column offset the slow index within a
- * channel (vae.md 2.2). */
+/* Pixels [3, T, H, W], frames [from, from + count) -> [count, H/p, W/p, 3*p*p], column offset the
+ * slow index within a channel (vae.md 2.2). */
 tensor wan_pixels_in(compute *c, tensor pixels, int64_t from, int64_t count, int p);
-/* The inverse, clamped to [-1, 1]: [T, h, w, 3*p*p] -> frames [from, from + T) of pixels [3, ..., h*p, w*p]. */
+/* The inverse, clamped to [-1, 1]: [T, h, w, 3*p*p] -> frames [from, from + T) of pixels [3, ...,
+ * h*p, w*p]. */
 void wan_pixels_out(compute *c, tensor pixels, int64_t from, tensor x, int p);
-/* Latents: planes [C, F, h, w], frames [from, from + count) -> [count, h, w, C] with z / inv_std + mean. */
-tensor wan_latents_in(compute *c, tensor latents, int64_t from, int64_t count, tensor mean, tensor inv_std);
-/* And back: the first C of x's channels, (x - mean) * inv_std -> frames [from, from + T) of latents [C, F, h, w]. */
-void wan_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean, tensor inv_std);
+/* Latents: planes [C, F, h, w], frames [from, from + count) -> [count, h, w, C] with z / inv_std +
+ * mean. */
+tensor wan_latents_in(compute *c, tensor latents, int64_t from, int64_t count, tensor mean,
+                      tensor inv_std);
+/* And back: the first C of x's channels, (x - mean) * inv_std -> frames [from, from + T) of latents
+ * [C, F, h, w]. */
+void wan_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean,
+                     tensor inv_std);
 
-/* What a backend does; shapes are checked and results allocated before.  The dst of a convolution never overlaps
- * its input; `add` keeps what dst holds. */
+/* What a backend does; shapes are checked and results allocated before.  The dst of a convolution
+ * never overlaps its input; `add` keeps what dst holds. */
 typedef struct conv_ops {
-    /* Frames past->frames (the last past->held of them) lie in front of x, zero frames in front of those: dst frame t
-     * sees kt frames from t * time_stride on, counted from past->frames' first (past NULL: from kt - 1 zero frames).
-     * A dst of fewer channels than w has gets the rest in further frames: channel o of frame t is channel o % C of
-     * frame t * (out / C) + o / C. */
-    void (*conv3d)(compute *c, tensor dst, tensor x, const conv *w, const history *past, int time_stride, bool add);
+    /* Frames past->frames (the last past->held of them) lie in front of x, zero frames in front of
+     * those: dst frame t sees kt frames from t * time_stride on, counted from past->frames' first
+     * (past NULL: from kt - 1 zero frames). A dst of fewer channels than w has gets the rest in
+     * further frames: channel o of frame t is channel o % C of frame t * (out / C) + o / C. */
+    void (*conv3d)(compute *c, tensor dst, tensor x, const conv *w, const history *past,
+                   int time_stride, bool add);
     void (*conv2d)(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add);
     void (*pixel_norm)(compute *c, tensor dst, tensor x, tensor gain, bool silu); /* dst may be x */
     void (*frame_attention)(compute *c, tensor dst, tensor qkv);
@@ -83,8 +94,10 @@ typedef struct conv_ops {
     void (*copy)(compute *c, tensor dst, tensor src); /* may overlap */
     void (*pixels_in)(compute *c, tensor dst, tensor pixels, int64_t from, int p);
     void (*pixels_out)(compute *c, tensor pixels, int64_t from, tensor x, int p);
-    void (*latents_in)(compute *c, tensor dst, tensor latents, int64_t from, tensor mean, tensor inv_std);
-    void (*latents_out)(compute *c, tensor latents, int64_t from, tensor x, tensor mean, tensor inv_std);
+    void (*latents_in)(compute *c, tensor dst, tensor latents, int64_t from, tensor mean,
+                       tensor inv_std);
+    void (*latents_out)(compute *c, tensor latents, int64_t from, tensor x, tensor mean,
+                        tensor inv_std);
 } conv_ops;
 
 #endif

@@ -19,10 +19,13 @@ static const float *frame_at(tensor x, const history *past, int64_t before, int6
     return NULL;
 }
 
-void wan_cpu_conv3d(compute *c, tensor dst, tensor x, const conv *w, const history *past, int time_stride, bool add) {
+void wan_cpu_conv3d(compute *c, tensor dst, tensor x, const conv *w, const history *past,
+                    int time_stride, bool add) {
     const cpu_device *d = wan_cpu_device(c);
-    const int64_t *k = w->weight.dim + 2, out = w->weight.dim[0], in = x.dim[3], rows = x.dim[1], cols = x.dim[2];
-    int64_t before = past ? past->frames.dim[0] : k[0] - 1, frames = (before + x.dim[0] - k[0]) / time_stride + 1;
+    const int64_t *k = w->weight.dim + 2, out = w->weight.dim[0], in = x.dim[3], rows = x.dim[1],
+                  cols = x.dim[2];
+    int64_t before = past ? past->frames.dim[0] : k[0] - 1,
+            frames = (before + x.dim[0] - k[0]) / time_stride + 1;
     int64_t split = out / dst.dim[3];
 #pragma omp parallel for collapse(2) num_threads(d->threads)
     for (int64_t o = 0; o < out; o++)
@@ -41,16 +44,20 @@ void wan_cpu_conv3d(compute *c, tensor dst, tensor x, const conv *w, const histo
                 }
             }
             int64_t frame = t * split + o / dst.dim[3];
-            float *to = (float *)dst.data + ((frame * rows + py) * cols + px) * dst.dim[3] + o % dst.dim[3];
+            float *to =
+                (float *)dst.data + ((frame * rows + py) * cols + px) * dst.dim[3] + o % dst.dim[3];
             *to = add ? *to + (float)sum : (float)sum;
         }
 }
 
 void wan_cpu_conv2d(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add) {
     const cpu_device *d = wan_cpu_device(c);
-    int64_t k = w->weight.dim[2], out = dst.dim[3], in = x.dim[3], rows = dst.dim[1], cols = dst.dim[2];
-    int64_t high = r == WAN_UP2 ? 2 * x.dim[1] : x.dim[1], wide = r == WAN_UP2 ? 2 * x.dim[2] : x.dim[2];
-    int64_t step = r == WAN_DOWN2 ? 2 : 1, pad = r == WAN_DOWN2 ? 0 : k / 2, half = r == WAN_UP2 ? 2 : 1;
+    int64_t k = w->weight.dim[2], out = dst.dim[3], in = x.dim[3], rows = dst.dim[1],
+            cols = dst.dim[2];
+    int64_t high = r == WAN_UP2 ? 2 * x.dim[1] : x.dim[1],
+            wide = r == WAN_UP2 ? 2 * x.dim[2] : x.dim[2];
+    int64_t step = r == WAN_DOWN2 ? 2 : 1, pad = r == WAN_DOWN2 ? 0 : k / 2,
+            half = r == WAN_UP2 ? 2 : 1;
 #pragma omp parallel for collapse(2) num_threads(d->threads)
     for (int64_t o = 0; o < out; o++)
         for (int64_t p = 0; p < dst.dim[0] * rows * cols; p++) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The autoencoder's ops that are no convolution: norm, attention, shortcuts, and the way in and out. */
+/* The autoencoder's ops that are no convolution: norm, attention, shortcuts, and the way in and
+ * out. */
 #include "backend/cpu/cpu.h"
 
 #include <math.h>
@@ -34,7 +35,8 @@ void wan_cpu_frame_attention(compute *c, tensor dst, tensor qkv) {
 #pragma omp parallel for collapse(2) num_threads(d->threads)
     for (int64_t t = 0; t < dst.dim[0]; t++)
         for (int64_t i = 0; i < n; i++) {
-            const float *frame = (const float *)qkv.data + t * n * 3 * width, *q = frame + i * 3 * width;
+            const float *frame = (const float *)qkv.data + t * n * 3 * width,
+                        *q = frame + i * 3 * width;
             float *to = (float *)dst.data + (t * n + i) * width;
             double max = -INFINITY, sum = 0;
             for (int64_t j = 0; j < n; j++)
@@ -59,7 +61,8 @@ void wan_cpu_dup_up(compute *c, tensor dst, tensor x, int ft, int fs, int drop) 
         for (int64_t y = 0; y < dst.dim[1]; y++)
             for (int64_t col = 0; col < dst.dim[2]; col++) {
                 int64_t n = t + drop, phase = ((n % ft) * fs + y % fs) * fs + col % fs;
-                const float *from = (const float *)x.data + ((n / ft * x.dim[1] + y / fs) * x.dim[2] + col / fs) * in;
+                const float *from = (const float *)x.data +
+                                    ((n / ft * x.dim[1] + y / fs) * x.dim[2] + col / fs) * in;
                 float *to = (float *)dst.data + ((t * dst.dim[1] + y) * dst.dim[2] + col) * out;
                 for (int64_t o = 0; o < out; o++)
                     to[o] = from[(o * ft * fs * fs + phase) / repeats];
@@ -68,7 +71,8 @@ void wan_cpu_dup_up(compute *c, tensor dst, tensor x, int ft, int fs, int drop) 
 
 void wan_cpu_avg_down(compute *c, tensor dst, tensor x, int ft, int fs, int pad) {
     const cpu_device *d = wan_cpu_device(c);
-    int64_t out = dst.dim[3], in = x.dim[3], block = (int64_t)ft * fs * fs, group = in * block / out;
+    int64_t out = dst.dim[3], in = x.dim[3], block = (int64_t)ft * fs * fs,
+            group = in * block / out;
 #pragma omp parallel for collapse(2) num_threads(d->threads)
     for (int64_t t = 0; t < dst.dim[0]; t++)
         for (int64_t y = 0; y < dst.dim[1]; y++)
@@ -80,7 +84,9 @@ void wan_cpu_avg_down(compute *c, tensor dst, tensor x, int ft, int fs, int pad)
                         int64_t from = t * ft + f % block / (fs * fs) - pad;
                         int64_t row = y * fs + f / fs % fs, at = col * fs + f % fs;
                         if (from >= 0)
-                            sum += ((const float *)x.data)[((from * x.dim[1] + row) * x.dim[2] + at) * in + f / block];
+                            sum += ((const float *)
+                                        x.data)[((from * x.dim[1] + row) * x.dim[2] + at) * in +
+                                                f / block];
                     }
                     to[o] = sum / (float)group;
                 }
@@ -101,7 +107,8 @@ void wan_cpu_pixels_in(compute *c, tensor dst, tensor pixels, int64_t from, int 
             for (int64_t x = 0; x < dst.dim[2]; x++)
                 for (int64_t i = 0; i < channels; i++) {
                     int64_t plane = i / (p * p), dx = i / p % p, dy = i % p;
-                    const float *frame = (const float *)pixels.data + (plane * pixels.dim[1] + from + t) * high * wide;
+                    const float *frame = (const float *)pixels.data +
+                                         (plane * pixels.dim[1] + from + t) * high * wide;
                     ((float *)dst.data)[((t * dst.dim[1] + y) * dst.dim[2] + x) * channels + i] =
                         frame[(y * p + dy) * wide + x * p + dx];
                 }
@@ -116,14 +123,17 @@ void wan_cpu_pixels_out(compute *c, tensor pixels, int64_t from, tensor x, int p
             for (int64_t col = 0; col < x.dim[2]; col++)
                 for (int64_t i = 0; i < channels; i++) {
                     int64_t plane = i / (p * p), dx = i / p % p, dy = i % p;
-                    float *frame = (float *)pixels.data + (plane * pixels.dim[1] + from + t) * high * wide;
-                    float v = ((const float *)x.data)[((t * x.dim[1] + y) * x.dim[2] + col) * channels + i];
+                    float *frame =
+                        (float *)pixels.data + (plane * pixels.dim[1] + from + t) * high * wide;
+                    float v = ((const float *)
+                                   x.data)[((t * x.dim[1] + y) * x.dim[2] + col) * channels + i];
                     /* written so that NaN passes through and shows */
                     frame[(y * p + dy) * wide + col * p + dx] = v < -1 ? -1 : v > 1 ? 1 : v;
                 }
 }
 
-void wan_cpu_latents_in(compute *c, tensor dst, tensor latents, int64_t from, tensor mean, tensor inv_std) {
+void wan_cpu_latents_in(compute *c, tensor dst, tensor latents, int64_t from, tensor mean,
+                        tensor inv_std) {
     const cpu_device *d = wan_cpu_device(c);
     int64_t channels = latents.dim[0], size = latents.dim[2] * latents.dim[3];
     const float *m = mean.data, *s = inv_std.data;
@@ -132,10 +142,13 @@ void wan_cpu_latents_in(compute *c, tensor dst, tensor latents, int64_t from, te
         for (int64_t i = 0; i < size; i++)
             for (int64_t k = 0; k < channels; k++)
                 ((float *)dst.data)[(t * size + i) * channels + k] =
-                    ((const float *)latents.data)[(k * latents.dim[1] + from + t) * size + i] / s[k] + m[k];
+                    ((const float *)latents.data)[(k * latents.dim[1] + from + t) * size + i] /
+                        s[k] +
+                    m[k];
 }
 
-void wan_cpu_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean, tensor inv_std) {
+void wan_cpu_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean,
+                         tensor inv_std) {
     const cpu_device *d = wan_cpu_device(c);
     int64_t channels = latents.dim[0], size = latents.dim[2] * latents.dim[3];
     const float *m = mean.data, *s = inv_std.data;
