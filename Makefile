@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+# Short names for what cmake, ctest and tools/ do.  Packages that are missing are installed by `tools/setup.sh`.
+PREFIX ?= /usr/local
+BUILD := build
+
+DEMO := $(BUILD)/wan generate -p "a red star moving left on a blue background" --seed 1 -o demo.mp4
+
+.PHONY: all demo check bench fuzz install clean
+
+all:
+	@tools/setup.sh build
+	@test -f $(BUILD)/build.ninja || cmake --preset release
+	@cmake --build --preset release
+
+demo: all
+	@$(DEMO)
+	@echo
+	@echo 'The clip is in $(CURDIR)/demo.mp4; this repeats it:'
+	@echo '    $(DEMO)'
+
+check:
+	@tools/check.sh
+
+bench: all
+	@bench/run.sh
+
+fuzz:
+	@tests/fuzz/run.sh
+
+install: all
+	cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean:
+	rm -rf $(BUILD) build-dev build-fuzz demo.mp4

@@ -1,0 +1,50 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# check.sh - builds everything and runs every test; the last line is "N passed, N failed" over all suites.
+# A test of ctest counts once.  Unit tests run a second time in the `dev` build, under ASan and UBSan.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+tools/setup.sh check || exit 1
+
+passed=0
+failed=0
+skipped=
+
+# attribute NAME FILE: of the <testsuite> element ctest wrote
+attribute() {
+    sed -n "s/^[[:space:]]*$1=\"\([0-9]*\)\".*/\1/p" "$2" | head -n 1
+}
+
+# suite PRESET ARGS...: configures, builds and tests; a build that fails counts as one failure
+suite() {
+    preset=$1
+    shift
+    echo "== $preset"
+    if ! cmake --preset "$preset" > "check-$preset.log" 2>&1 || ! cmake --build --preset "$preset" >> "check-$preset.log" 2>&1; then
+        tail -n 40 "check-$preset.log"
+        echo "check: the $preset build failed"
+        failed=$((failed + 1))
+        return
+    fi
+    rm -f "check-$preset.log"
+    report=$(mktemp)
+    ctest --preset "$preset" --output-junit "$report" "$@" < /dev/null
+    tests=$(attribute tests "$report")
+    failures=$(attribute failures "$report")
+    left_out=$(($(attribute skipped "$report") + $(attribute disabled "$report")))
+    if [ -z "$tests" ] || [ "$tests" = 0 ]; then
+        echo "check: ctest ran nothing in $preset"
+        failed=$((failed + 1))
+    else
+        passed=$((passed + tests - failures - left_out))
+        failed=$((failed + failures))
+        [ "$left_out" = 0 ] || skipped="$skipped $left_out of $preset"
+    fi
+    rm -f "$report"
+}
+
+suite release
+suite dev -R '^unit\.'
+[ -z "$skipped" ] || echo "skipped (reasons above):$skipped"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
