@@ -58,7 +58,6 @@ static wan_status check_conv(const opening *o, const char *prefix, const conv_bi
                              const conv *w) {
     const int64_t *k = w->weight.dim + (row->kt ? 3 : 2);
     int rank = row->kt ? 5 : 4;
-    const dtype_info *d = wan_dtype(w->weight.type);
     char shape[128], name[160];
     snprintf(name, sizeof name, "%s%s.weight", prefix, row->row.name);
     const stored *t = wan_store_find(o->s, name);
@@ -70,10 +69,6 @@ static wan_status check_conv(const opening *o, const char *prefix, const conv_bi
             "%s: %s has shape %s, expected a kernel of %d x %d x %d (time, rows, columns)", file,
             source, wan_shape_text(w->weight, shape, sizeof shape), row->kt ? row->kt : 1, row->k,
             row->k);
-    if (!d->weight || d->block != 1)
-        return wan_fail(o->err, WAN_E_TYPE,
-                        "%s: %s is stored as %s; convolutions run with F32, F16 and BF16 weights",
-                        file, source, d->name);
     return WAN_OK;
 }
 
