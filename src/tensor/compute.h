@@ -32,6 +32,10 @@ typedef struct compute {
     /* Receives intermediate results while a stage is traced; may be NULL.  t may be read with wan_download. */
     void (*trace)(void *user, struct compute *c, const char *name, tensor t);
     void *trace_user;
+    /* Told, on a dry compute, of weights that a model wants and its file lacks (which then is no error), and of those that
+     * nobody asked for; for `wan inspect`.  May be NULL. */
+    void (*note)(void *user, const char *weight, bool missing);
+    void *note_user;
 } compute;
 
 /* A dry backend has no memory and no kernels: for plans. */
