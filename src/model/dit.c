@@ -22,7 +22,7 @@ typedef struct dit_attention {
 } dit_attention;
 
 typedef struct dit_block {
-    tensor modulation; /* [6 * dim]: shift, scale, gate of attention, then of the feed-forward */
+    tensor modulation; /* [6, dim]: shift, scale, gate of attention, then of the feed-forward */
     dit_attention self, cross;
     tensor norm3, norm3_bias; /* [dim] */
     linear up, down;
@@ -34,7 +34,7 @@ struct dit {
     dit_config cfg;
     binder *weights;
     linear patch, text1, text2, time1, time2, time_projection, head;
-    tensor head_modulation;         /* [2 * dim] */
+    tensor head_modulation;         /* [2, dim] */
     tensor head_shift, head_scale;  /* its halves */
     dit_block *blocks;
 };
@@ -45,7 +45,7 @@ struct dit_text {
 };
 
 /* Symbols of the binding tables. */
-enum { S_NONE, S_DIM, S_FFN, S_TEXT, S_FREQ, S_PATCH_IN, S_PATCH_OUT, S_2DIM, S_6DIM, S_COUNT };
+enum { S_NONE, S_DIM, S_FFN, S_TEXT, S_FREQ, S_PATCH_IN, S_PATCH_OUT, S_TWO, S_SIX, S_6DIM, S_COUNT };
 
 /* clang-format off */
 #define AT(field) offsetof(struct dit, field)
@@ -57,12 +57,12 @@ static const binding top_rows[] = {
     { "time_embedding.2",  AT(time2),           BIND_LINEAR, S_DIM,       S_DIM,      false },
     { "time_projection.1", AT(time_projection), BIND_LINEAR, S_6DIM,      S_DIM,      false },
     { "head.head",         AT(head),            BIND_LINEAR, S_PATCH_OUT, S_DIM,      false },
-    { "head.modulation",   AT(head_modulation), BIND_BARE,   S_2DIM,      S_NONE,     false },
+    { "head.modulation",   AT(head_modulation), BIND_BARE,   S_TWO,       S_DIM,      false },
 };
 #undef AT
 #define AT(field) offsetof(dit_block, field)
 static const binding block_rows[] = {
-    { "modulation",        AT(modulation),      BIND_BARE,   S_6DIM, S_NONE, false },
+    { "modulation",        AT(modulation),      BIND_BARE,   S_SIX,  S_DIM,  false },
     { "self_attn.q",       AT(self.q),          BIND_LINEAR, S_DIM,  S_DIM,  false },
     { "self_attn.k",       AT(self.k),          BIND_LINEAR, S_DIM,  S_DIM,  false },
     { "self_attn.v",       AT(self.v),          BIND_LINEAR, S_DIM,  S_DIM,  false },
@@ -93,7 +93,7 @@ static wan_status bind_weights(dit *m, error *err) {
     const int64_t sizes[S_COUNT] = {
         [S_DIM] = g->dim,         [S_FFN] = g->ffn,
         [S_TEXT] = g->text_dim,   [S_FREQ] = g->freq,
-        [S_2DIM] = 2 * g->dim,    [S_6DIM] = 6 * g->dim,
+        [S_TWO] = 2, [S_SIX] = 6, [S_6DIM] = 6 * g->dim,
         [S_PATCH_IN] = g->in_channels * patch, [S_PATCH_OUT] = g->out_channels * patch,
     };
     wan_status status = wan_bind(m->weights, "", top_rows, COUNT(top_rows), sizes, m, err);
@@ -104,9 +104,8 @@ static wan_status bind_weights(dit *m, error *err) {
     }
     if (status)
         return status;
-    tensor halves = wan_reshape(m->head_modulation, WAN_DIMS(2, g->dim));
-    m->head_shift = wan_reshape(wan_slice(halves, 0, 1), WAN_DIMS(g->dim));
-    m->head_scale = wan_reshape(wan_slice(halves, 1, 1), WAN_DIMS(g->dim));
+    m->head_shift = wan_reshape(wan_slice(m->head_modulation, 0, 1), WAN_DIMS(g->dim));
+    m->head_scale = wan_reshape(wan_slice(m->head_modulation, 1, 1), WAN_DIMS(g->dim));
     return WAN_OK;
 }
 

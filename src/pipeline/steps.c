@@ -17,6 +17,14 @@ static wan_status settle(compute *c, wan_status status, error *err) {
     return status;
 }
 
+/* Stands for a tracer in a dry run, so that what a trace needs is counted. */
+static void look_away(void *user, compute *c, const char *name, tensor t) {
+    (void)user;
+    (void)c;
+    (void)name;
+    (void)t;
+}
+
 /* Dry first, for the size of the arena; then, unless only the cost was wanted, for real. */
 static wan_status run_stage(wan_model *m, unsigned need, body b, void *arg, const watcher *w, cost *only, error *err) {
     error local = {0};
@@ -25,6 +33,7 @@ static wan_status run_stage(wan_model *m, unsigned need, body b, void *arg, cons
     if (wan_model_require(m, need, err))
         return err ? err->code : WAN_E_INTERNAL;
     c.precision = m->precision;
+    c.trace = w && w->trace ? look_away : NULL;
     wan_status status = settle(&c, b(m, &c, arg, &known.own, &local), &local);
     known.scratch = c.scratch.peak;
     known.flops = c.done.flops;
