@@ -18,6 +18,7 @@ build command ninja ninja-build
 build command pkg-config pkg-config
 build module jansson libjansson-dev
 build module sentencepiece libsentencepiece-dev
+build module libutf8proc libutf8proc-dev
 build module libavformat libavformat-dev
 build module libavcodec libavcodec-dev
 build module libswscale libswscale-dev
