@@ -1,0 +1,22 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# check_headers.sh - each header compiles by itself, without a warning: C11 for all, and C++17 for wan.h.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+flags="-Iinclude -Isrc -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wpedantic -Wundef -Werror -fsyntax-only"
+flags="$flags $(pkg-config --cflags jansson libavformat libavcodec libswscale libavutil)"
+bad=0
+# kernels_vector.h is the body of each vector kernel file, which defines the vector type first.
+for header in $(find include src -name '*.h' ! -name kernels_vector.h | sort); do
+    # shellcheck disable=SC2086
+    echo "#include \"${header#*/}\"" | ${CC:-cc} -std=c11 -Wstrict-prototypes $flags -x c - || {
+        echo "$header does not compile by itself"
+        bad=1
+    }
+done
+# shellcheck disable=SC2086
+echo '#include "wan.h"' | ${CXX:-c++} -std=c++17 $flags -x c++ - || {
+    echo "include/wan.h does not compile as C++"
+    bad=1
+}
+exit $bad
