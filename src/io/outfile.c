@@ -30,6 +30,8 @@ static char *folder_of(const char *path) {
 static wan_status resolve(outfile *f, error *err) {
     struct stat st;
     if (lstat(f->asked, &st) != 0) {
+        if (errno != ENOENT)
+            return wan_fail(err, WAN_E_OUTPUT, "%s: %s", f->asked, strerror(errno));
         f->path = strdup(f->asked);
     } else {
         if (stat(f->asked, &st) != 0)

@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
+foreach(name outfile lookup json_file safetensors gguf shards)
+    wan_unit_test(${name} wan_io)
+endforeach()
