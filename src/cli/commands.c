@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/commands.h"
+
+#include <string.h>
+
+// clang-format off
+static const command list[] = {
+    { "generate", FOR_GENERATE, 0, "-p PROMPT",
+      "make a clip from a prompt and perhaps a first picture",
+      "Every setting that is not given is the model's own.  The clip appears under its name only when it is complete.",
+      wan_command_generate },
+    { "stage", FOR_STAGE, 1, "NAME --out FILE",
+      "run one stage alone on tensors of a safetensors file",
+      "NAME is tokens (-p), text, encode, dit, decode, noise (--seed, --shape) or sample (--sampler, --steps, --shift, "
+      "--guidance); all but tokens and noise read --in.",
+      wan_command_stage },
+    { "selftest", FOR_SELFTEST, 0, "",
+      "compare every stage with results stored beside the model",
+      "Prints the error of each tensor and what is allowed; ends with status 15 if one is further off.",
+      wan_command_selftest },
+    { "inspect", FOR_INSPECT, 1, "FILE|DIR",
+      "say what a checkpoint holds, or which command made a clip",
+      "For a checkpoint: its kind, tensors, types, bytes, and what is missing or unexpected.  For a clip made by wan: the "
+      "command that makes it again.",
+      wan_command_inspect },
+};
+// clang-format on
+
+const command *wan_commands(size_t *count) {
+    *count = sizeof list / sizeof list[0];
+    return list;
+}
+
+const command *wan_command_find(const char *name) {
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
+        if (strcmp(list[i].name, name) == 0)
+            return &list[i];
+    return NULL;
+}

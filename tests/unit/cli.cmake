@@ -1,0 +1,1 @@
+wan_unit_test(params wan_pipeline)
