@@ -1,35 +1,25 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # fresh.sh [N [FIRST_SEED [WAN]]] - makes N new random models (default 3) and their goldens, and checks `wan` on them in
-# every layout: nothing may depend on the models that are stored here.  Needs PyPI, or a Python that has torch and
-# diffusers in $PYTHON; about a minute a model.  Not part of `make check`.
+# every layout: nothing may depend on the models that are stored here.  Needs torch and diffusers, see
+# tools/golden/python.sh; about a minute a model.  Not part of `make check`.
 set -eu
 count=${1:-3}
 first=${2:-$(date +%s)}
 here=$(cd "$(dirname "$0")" && pwd)
 wan=${3:-$here/../../build/wan}
+python=$here/../../tools/golden/python.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-
-if [ -z "${PYTHON:-}" ]; then
-    cache=${XDG_CACHE_HOME:-$HOME/.cache}/wan-golden
-    PYTHON=$cache/bin/python3
-    if [ ! -e "$cache/ready" ]; then
-        python3 -m venv "$cache"
-        "$PYTHON" -m pip install -q torch diffusers transformers tokenizers sentencepiece safetensors ftfy pillow gguf \
-            numpy accelerate protobuf
-        touch "$cache/ready"
-    fi
-fi
 
 bad=0
 seed=$first
 while [ "$seed" -lt $((first + count)) ]; do
     model=$work/$seed
-    "$PYTHON" "$here/../../tools/golden/make_golden.py" random --seed "$seed" --out "$model" --original --gguf
+    "$python" "$here/../../tools/golden/make_golden.py" random --seed "$seed" --out "$model" --original --gguf
     for layout in diffusers original gguf; do
         echo "== random model $seed, $layout"
-        "$PYTHON" "$here/check_golden.py" "$model" --wan "$wan" --layout "$layout" --tolerance f32 > "$model/log" 2>&1 || {
+        "$python" "$here/check_golden.py" "$model" --wan "$wan" --layout "$layout" --tolerance f32 > "$model/log" 2>&1 || {
             bad=$((bad + 1))
             grep -v '^pass' "$model/log"
         }
