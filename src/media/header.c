@@ -236,6 +236,10 @@ static wan_status read_webp(const source *s, picture_header *h) {
                         s->size);
     for (size_t at = 12; end - at >= 8;) {
         size_t size = le32(s->at + at + 4), left = end - at - 8;
+        for (size_t k = at; k < at + 4; k++)
+            if (s->at[k] < ' ' || s->at[k] > '~')
+                return wan_fail(s->err, WAN_E_IMAGE, "%s: damaged: no WebP chunk at byte %zu",
+                                s->name, at);
         if (size > left)
             return wan_fail(s->err, WAN_E_IMAGE,
                             "%s: lies: its %.4s chunk says %zu bytes, %zu are there", s->name,

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ffmpeg.h - small things every user of FFmpeg's libraries needs. */
+#ifndef WAN_MEDIA_FFMPEG_H
+#define WAN_MEDIA_FFMPEG_H
+
+#define WAN_FFMPEG_TEXT 128
+
+/* FFmpeg prints on stderr by default; we say things ourselves.  To be called before its other
+ * calls. */
+void wan_ffmpeg_quiet(void);
+
+/* What an FFmpeg error code means. */
+const char *wan_ffmpeg_text(int code, char text[WAN_FFMPEG_TEXT]);
+
+#endif

@@ -1,0 +1,2 @@
+wan_unit_test(resize wan_io wan_base)
+wan_unit_test(picture wan_media)
