@@ -3,7 +3,7 @@
 PREFIX ?= /usr/local
 BUILD := build
 
-DEMO := $(BUILD)/wan generate -p "a red star moving left on a blue background" --seed 1 -o demo.mp4
+DEMO := $(BUILD)/wan generate -p "a red star moving left on a blue background" --seed 1 -y -o demo.mp4
 
 .PHONY: all demo check bench fuzz install clean
 
