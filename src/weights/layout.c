@@ -147,6 +147,7 @@ static bool fits_by_name(const char *name, part which) {
 
 typedef struct search {
     part which;
+    bool own_folder; /* the folder is called after the part, so that a single file in it is the one */
     char found[PATH_ROOM], second[PATH_ROOM]; /* files that fit, empty: none */
     char other[PATH_ROOM];                    /* one that does not, and what it is instead */
     const char *other_looks;
@@ -194,14 +195,22 @@ static wan_status nothing(const search *s, const listing *l, error *err) {
                     part_name);
 }
 
-static wan_status choose(search *s, const listing *l, error *err) {
-    size_t named = 0;
-    const char *name = NULL;
+/* How many candidates have a fitting name, or just how many; the last one's name. */
+static size_t count_named(const listing *l, part which, bool any, const char **name) {
+    size_t n = 0;
     for (size_t i = 0; i < l->count; i++)
-        if (is_candidate(l, l->name[i]) && fits_by_name(l->name[i], s->which)) {
-            named++;
-            name = l->name[i];
+        if (is_candidate(l, l->name[i]) && (any || fits_by_name(l->name[i], which))) {
+            n++;
+            *name = l->name[i];
         }
+    return n;
+}
+
+static wan_status choose(search *s, const listing *l, error *err) {
+    const char *name = NULL;
+    size_t named = count_named(l, s->which, false, &name);
+    if (named == 0 && s->own_folder && count_named(l, s->which, true, &name) == 1)
+        named = 1;
     char path[PATH_ROOM];
     if (named == 1 && join(l->folder, (int)strlen(l->folder), name, path, sizeof path))
         found(s, path); /* opening it will say what is wrong with it, if anything is */
@@ -213,9 +222,10 @@ static wan_status choose(search *s, const listing *l, error *err) {
     return s->found[0] ? WAN_OK : nothing(s, l, err);
 }
 
-static wan_status search_folder(const char *folder, part which, char *path, size_t size, error *err) {
+static wan_status search_folder(const char *folder, part which, bool own, char *path, size_t size,
+                                error *err) {
     listing l;
-    search s = {.which = which};
+    search s = {.which = which, .own_folder = own};
     wan_status st = list(&l, folder, err);
     if (st == WAN_OK)
         st = choose(&s, &l, err);
@@ -262,8 +272,8 @@ wan_status wan_layout_find(const char *root, part which, char *path, size_t size
     }
     for (const char *const *b = below[which]; *b; b++)
         if (join(folder, (int)strlen(folder), *b, inner, sizeof inner) && is_folder(inner))
-            return search_folder(inner, which, path, size, err);
-    return search_folder(folder, which, path, size, err);
+            return search_folder(inner, which, true, path, size, err);
+    return search_folder(folder, which, false, path, size, err);
 }
 
 wan_status wan_layout_find_tokenizer(const char *root, char *path, size_t size, error *err) {
