@@ -62,4 +62,8 @@ unsigned wan_cpu_detect(void);
 /* Fills the table: scalar first, then each set in `have` overrides. */
 void wan_cpu_kernels_init(cpu_kernels *k, unsigned have);
 
+/* The part of each instruction set's file; called by wan_cpu_kernels_init. */
+void wan_cpu_kernels_avx2(cpu_kernels *k);
+void wan_cpu_kernels_avx512(cpu_kernels *k);
+
 #endif

@@ -7,7 +7,6 @@
 
 enum { MR = 4, NR = 16 };
 
-/* Sums one tile of MR x NR with the row pointers in a[]; rows that do not exist repeat the first. */
 static void gemm_tile_scalar(float *dst, int64_t ld, int rows, int cols, const float *const *a, int64_t k,
                              const float *panel, bool add) {
     for (int r = 0; r < rows; r++) {
@@ -162,5 +161,12 @@ void wan_cpu_kernels_init(cpu_kernels *k, unsigned have) {
         .normalise = normalise_scalar,
         .rotate = rotate_scalar,
     };
+#if defined(__x86_64__)
+    if (have & CPU_AVX2)
+        wan_cpu_kernels_avx2(k);
+    if (have & CPU_AVX512)
+        wan_cpu_kernels_avx512(k);
+#else
     (void)have;
+#endif
 }

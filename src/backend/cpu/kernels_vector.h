@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kernels_vector.h - the vector kernels, written once.
+ * An instruction set's file defines the words below for its registers, includes this, and fills the table:
+ *   vec, LANES        a register of floats and how many
+ *   MR, NR            the tile; NR = 2 LANES, and 2 MR sums + 3 fit the registers
+ *   v_zero v_set v_load v_store v_load_part v_store_part (n < LANES)
+ *   v_add v_sub v_mul v_div v_max (b when a is NaN) v_fma (a b + c) v_fnma (c - a b) v_round
+ *   v_below (x < limit ? a : b)   v_power (2^n for whole n, -126..127)
+ *   v_even v_odd v_swap (within pairs)   v_fmaddsub (a b - c, a b + c)
+ *   v_from_f16 v_from_bf16 v_from_i8 (from memory)
+ *   wide, w_zero w_add (sum += x) w_add_square w_total: sums in double
+ * Results depend on the values alone, not on where in a row they stand. */
+#ifndef WAN_BACKEND_CPU_KERNELS_VECTOR_H
+#define WAN_BACKEND_CPU_KERNELS_VECTOR_H
+
+#include <math.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE void store_tile_row(float *dst, vec s0, vec s1, int cols, bool add) {
+    if (cols == NR) {
+        v_store(dst, add ? v_add(v_load(dst), s0) : s0);
+        v_store(dst + LANES, add ? v_add(v_load(dst + LANES), s1) : s1);
+        return;
+    }
+    for (int at = 0; at < cols; at += LANES) {
+        int n = cols - at < LANES ? cols - at : LANES;
+        vec s = at ? s1 : s0;
+        v_store_part(dst + at, add ? v_add(v_load_part(dst + at, n), s) : s, n);
+    }
+}
+
+/* `rows` and `halves` (of NR) are constants where this is used, so the sums live in registers: a step is `halves` loads
+ * of the panel, `rows` broadcasts and rows * halves multiply-adds. */
+INLINE void tile(int rows, int halves, float *dst, int64_t ld, int cols, const float *const *a, int64_t k,
+                 const float *panel, bool add) {
+    vec s[MR][2];
+    for (int r = 0; r < rows; r++)
+        s[r][0] = s[r][1] = v_zero();
+    for (int64_t i = 0; i < k; i++) {
+        vec p0 = v_load(panel + i * NR), p1 = halves == 2 ? v_load(panel + i * NR + LANES) : p0;
+        for (int r = 0; r < rows; r++) {
+            vec x = v_set(a[r][i]);
+            s[r][0] = v_fma(x, p0, s[r][0]);
+            if (halves == 2)
+                s[r][1] = v_fma(x, p1, s[r][1]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        store_tile_row(dst + r * ld, s[r][0], s[r][1], cols, add);
+}
+
+INLINE void tile_columns(int rows, float *dst, int64_t ld, const float *a, int64_t lda, int64_t k,
+                         const float *panel) {
+    vec s[MR][2];
+    for (int r = 0; r < rows; r++) {
+        s[r][0] = v_load(dst + r * ld);
+        s[r][1] = v_load(dst + r * ld + LANES);
+    }
+    for (int64_t i = 0; i < k; i++) {
+        vec p0 = v_load(panel + i * NR), p1 = v_load(panel + i * NR + LANES);
+        for (int r = 0; r < rows; r++) {
+            vec x = v_set(a[i * lda + r]);
+            s[r][0] = v_fma(x, p0, s[r][0]);
+            s[r][1] = v_fma(x, p1, s[r][1]);
+        }
+    }
+    for (int r = 0; r < rows; r++) {
+        v_store(dst + r * ld, s[r][0]);
+        v_store(dst + r * ld + LANES, s[r][1]);
+    }
+}
+
+/* One case for each number of rows; the ones past MR are never asked for and vanish. */
+#define EACH_ROWS(CASE)                                                                                                \
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+
+static void gemm_tile(float *dst, int64_t ld, int rows, int cols, const float *const *a, int64_t k,
+                      const float *panel, bool add) {
+    /* clang-format off */
+#define CASE(R) case R <= MR ? R : -R: tile(R <= MR ? R : 1, 2, dst, ld, cols, a, k, panel, add); break;
+#define CASE_HALF(R) case R <= MR ? R : -R: tile(R <= MR ? R : 1, 1, dst, ld, cols, a, k, panel, add); break;
+    /* clang-format on */
+    if (cols > LANES)
+        switch (rows) { EACH_ROWS(CASE) }
+    else
+        switch (rows) { EACH_ROWS(CASE_HALF) }
+#undef CASE
+#undef CASE_HALF
+}
+
+static void gemm_columns(float *dst, int64_t ld, int rows, const float *a, int64_t lda, int64_t k,
+                         const float *panel) {
+    /* clang-format off */
+#define CASE(R) case R <= MR ? R : -R: tile_columns(R <= MR ? R : 1, dst, ld, a, lda, k, panel); break;
+    /* clang-format on */
+    switch (rows) { EACH_ROWS(CASE) }
+#undef CASE
+}
+
+INLINE void transpose_8x8(float *dst, int64_t dst_ld, const float *src, int64_t src_ld) {
+    __m256 a[8], b[8];
+    for (int i = 0; i < 8; i += 2) { /* pairs of rows: elements 0 1 4 5 and 2 3 6 7 of both, interleaved */
+        __m256 x = _mm256_loadu_ps(src + i * src_ld), y = _mm256_loadu_ps(src + (i + 1) * src_ld);
+        a[i] = _mm256_unpacklo_ps(x, y);
+        a[i + 1] = _mm256_unpackhi_ps(x, y);
+    }
+    for (int i = 0; i < 8; i += 4) { /* fours of rows: b[i + c] holds columns c and c + 4 */
+        b[i + 0] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+        b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+    for (int c = 0; c < 4; c++) {
+        _mm256_storeu_ps(dst + c * dst_ld, _mm256_permute2f128_ps(b[c], b[c + 4], 0x20));
+        _mm256_storeu_ps(dst + (c + 4) * dst_ld, _mm256_permute2f128_ps(b[c], b[c + 4], 0x31));
+    }
+}
+
+static void transpose(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows, int64_t cols) {
+    int64_t whole_rows = rows & ~(int64_t)7, whole_cols = cols & ~(int64_t)7;
+    for (int64_t c = 0; c < whole_cols; c += 8)
+        for (int64_t r = 0; r < whole_rows; r += 8)
+            transpose_8x8(dst + c * dst_ld + r, dst_ld, src + r * src_ld + c, src_ld);
+    for (int64_t c = 0; c < cols; c++)
+        for (int64_t r = c < whole_cols ? whole_rows : 0; r < rows; r++)
+            dst[c * dst_ld + r] = src[r * src_ld + c];
+}
+
+/* exp to about an ulp: x = n ln 2 + r with |r| <= ln(2) / 2, exp(r) = 1 + r + r^2 q(r) with q a minimax fit.  It is 0
+ * where the result would be subnormal, and infinity from 2^127.5. */
+INLINE vec v_exp(vec x) {
+    const float lowest = -87.33654f, highest = 88.3762f; /* of n = -126 and 127 */
+    vec t = v_max(v_set(lowest), x);
+    t = v_below(t, v_set(highest), t, v_set(highest));
+    vec n = v_round(v_mul(t, v_set(0x1.715476p+0f)));
+    vec r = v_fnma(n, v_set(0x1.62e4p-1f), t);
+    r = v_fnma(n, v_set(0x1.7f7d1cp-20f), r);
+    vec q = v_set(0x1.6a23cep-10f);
+    q = v_fma(q, r, v_set(0x1.123a2p-7f));
+    q = v_fma(q, r, v_set(0x1.5558f2p-5f));
+    q = v_fma(q, r, v_set(0x1.555492p-3f));
+    q = v_fma(q, r, v_set(0x1.fffffcp-2f));
+    vec y = v_add(v_fma(v_mul(r, r), q, r), v_set(1));
+    y = v_mul(y, v_power(n));
+    y = v_below(x, v_set(lowest), v_zero(), y);
+    return v_below(v_set(highest), x, v_set(INFINITY), y);
+}
+
+static void softmax_tile(float *s, int64_t keys, float *max, float *sum, float *factor) {
+    vec old0 = v_load(max), old1 = v_load(max + LANES), top0 = old0, top1 = old1;
+    for (int64_t i = 0; i < keys; i++) {
+        top0 = v_max(top0, v_load(s + i * NR));
+        top1 = v_max(top1, v_load(s + i * NR + LANES));
+    }
+    vec total0 = v_zero(), total1 = v_zero();
+    for (int64_t i = 0; i < keys; i++) {
+        vec e0 = v_exp(v_sub(v_load(s + i * NR), top0)), e1 = v_exp(v_sub(v_load(s + i * NR + LANES), top1));
+        v_store(s + i * NR, e0);
+        v_store(s + i * NR + LANES, e1);
+        total0 = v_add(total0, e0);
+        total1 = v_add(total1, e1);
+    }
+    vec factor0 = v_exp(v_sub(old0, top0)), factor1 = v_exp(v_sub(old1, top1));
+    v_store(factor, factor0);
+    v_store(factor + LANES, factor1);
+    v_store(sum, v_fma(v_load(sum), factor0, total0));
+    v_store(sum + LANES, v_fma(v_load(sum + LANES), factor1, total1));
+    v_store(max, top0);
+    v_store(max + LANES, top1);
+}
+
+static void scale_columns(float *x, int64_t rows, const float *factor) {
+    vec f0 = v_load(factor), f1 = v_load(factor + LANES);
+    for (int64_t r = 0; r < rows; r++, x += NR) {
+        v_store(x, v_mul(v_load(x), f0));
+        v_store(x + LANES, v_mul(v_load(x + LANES), f1));
+    }
+}
+
+/* A half-precision number or the last few of a row. */
+INLINE vec part_from_2_bytes(const char *src, int64_t n, bool bf16) {
+    uint16_t h[LANES] = {0};
+    memcpy(h, src, (size_t)n * sizeof *h);
+    return bf16 ? v_from_bf16(h) : v_from_f16(h);
+}
+
+static void unpack_f16(float *dst, const void *src, int64_t n) {
+    const char *from = src;
+    for (; n >= LANES; n -= LANES, dst += LANES, from += 2 * LANES)
+        v_store(dst, v_from_f16(from));
+    if (n)
+        v_store_part(dst, part_from_2_bytes(from, n, false), (int)n);
+}
+
+static void unpack_bf16(float *dst, const void *src, int64_t n) {
+    const char *from = src;
+    for (; n >= LANES; n -= LANES, dst += LANES, from += 2 * LANES)
+        v_store(dst, v_from_bf16(from));
+    if (n)
+        v_store_part(dst, part_from_2_bytes(from, n, true), (int)n);
+}
+
+static void unpack_q8_0(float *dst, const void *src, int64_t n) {
+    const char *block = src;
+    for (; n > 0; n -= 32, dst += 32, block += 34) {
+        uint16_t h;
+        memcpy(&h, block, sizeof h);
+        vec d = v_set(_cvtsh_ss(h));
+        for (int i = 0; i < 32; i += LANES)
+            v_store(dst + i, v_mul(d, v_from_i8(block + 2 + i)));
+    }
+}
+
+INLINE vec v_silu(vec x) { return v_div(x, v_add(v_set(1), v_exp(v_sub(v_zero(), x)))); }
+
+/* The formula of gelu_tanh_scalar. */
+INLINE vec v_gelu_tanh(vec x) {
+    vec cubed = v_mul(v_mul(v_mul(v_set(0.044715f), x), x), x);
+    vec u2 = v_mul(v_set(1.5957691216057308f), v_add(x, cubed));
+    return v_div(x, v_add(v_set(1), v_exp(v_sub(v_zero(), u2))));
+}
+
+static void silu(float *x, int64_t n) {
+    for (; n >= LANES; n -= LANES, x += LANES)
+        v_store(x, v_silu(v_load(x)));
+    if (n)
+        v_store_part(x, v_silu(v_load_part(x, (int)n)), (int)n);
+}
+
+static void gelu_tanh(float *x, int64_t n) {
+    for (; n >= LANES; n -= LANES, x += LANES)
+        v_store(x, v_gelu_tanh(v_load(x)));
+    if (n)
+        v_store_part(x, v_gelu_tanh(v_load_part(x, (int)n)), (int)n);
+}
+
+static double sum(const float *x, int64_t n) {
+    wide s = w_zero();
+    for (; n >= LANES; n -= LANES, x += LANES)
+        w_add(&s, v_load(x));
+    if (n)
+        w_add(&s, v_load_part(x, (int)n));
+    return w_total(&s);
+}
+
+static double sum_squares(const float *x, float mean, int64_t n) {
+    wide s = w_zero();
+    for (; n >= LANES; n -= LANES, x += LANES)
+        w_add_square(&s, v_sub(v_load(x), v_set(mean)));
+    double total = w_total(&s);
+    for (int64_t i = 0; i < n; i++) {
+        float d = x[i] - mean;
+        total += (double)d * d;
+    }
+    return total;
+}
+
+static void normalise(float *dst, const float *x, float mean, float scale, float plus, const float *gain,
+                      const float *shift, int64_t n) {
+    vec m = v_set(mean), s = v_set(scale), p = v_set(plus), zero = v_zero();
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vec g = v_add(p, gain ? v_load(gain + i) : zero);
+        v_store(dst + i, v_fma(v_mul(v_sub(v_load(x + i), m), s), g, shift ? v_load(shift + i) : zero));
+    }
+    if (i == n)
+        return;
+    int rest = (int)(n - i);
+    vec g = v_add(p, gain ? v_load_part(gain + i, rest) : zero), t = shift ? v_load_part(shift + i, rest) : zero;
+    v_store_part(dst + i, v_fma(v_mul(v_sub(v_load_part(x + i, rest), m), s), g, t), rest);
+}
+
+INLINE vec v_rotate(vec x, vec turn) { return v_fmaddsub(x, v_even(turn), v_mul(v_swap(x), v_odd(turn))); }
+
+static void rotate(float *x, const float *turn, int64_t n) {
+    for (; n >= LANES; n -= LANES, x += LANES, turn += LANES)
+        v_store(x, v_rotate(v_load(x), v_load(turn)));
+    if (n)
+        v_store_part(x, v_rotate(v_load_part(x, (int)n), v_load_part(turn, (int)n)), (int)n);
+}
+
+INLINE void fill_table(cpu_kernels *k) {
+    *k = (cpu_kernels){
+        .mr = MR,
+        .nr = NR,
+        .gemm_tile = gemm_tile,
+        .gemm_columns = gemm_columns,
+        .transpose = transpose,
+        .softmax_tile = softmax_tile,
+        .scale_columns = scale_columns,
+        .unpack_f16 = unpack_f16,
+        .unpack_bf16 = unpack_bf16,
+        .unpack_q8_0 = unpack_q8_0,
+        .gelu_tanh = gelu_tanh,
+        .silu = silu,
+        .sum = sum,
+        .sum_squares = sum_squares,
+        .normalise = normalise,
+        .rotate = rotate,
+    };
+}
+
+#endif

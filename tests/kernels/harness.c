@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "check.h"
+
+#include <assert.h>
+#include <float.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct arena_block {
+    struct arena_block *next;
+    void *data;
+};
+
+void *host_alloc(check *t, size_t bytes) {
+    struct arena_block *b = malloc(sizeof *b);
+    void *p = aligned_alloc(64, (bytes + 64 + 63) & ~(size_t)63);
+    if (!b || !p) {
+        fprintf(stderr, "wan-check: no memory for %zu bytes\n", bytes);
+        exit(1);
+    }
+    *b = (struct arena_block){t->blocks, p};
+    t->blocks = b;
+    return p;
+}
+
+void wan_check_free(check *t) {
+    while (t->blocks) {
+        struct arena_block *b = t->blocks;
+        t->blocks = b->next;
+        free(b->data);
+        free(b);
+    }
+}
+
+static uint64_t next(check *t) { /* splitmix64 */
+    uint64_t z = t->seed += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static double uniform(check *t) { return ((double)(next(t) >> 11) + 0.5) * 0x1p-53; }
+
+double random_normal(check *t) { return sqrt(-2 * log(uniform(t))) * cos(6.283185307179586 * uniform(t)); }
+
+int64_t random_int(check *t, int64_t below) { return (int64_t)(next(t) % (uint64_t)below); }
+
+void fill_floats(check *t, float *x, int64_t n, fill how) {
+    for (int64_t i = 0; i < n; i++) {
+        fill one = how == MIXED ? (fill)random_int(t, MIXED) : how;
+        double scale = one == ZERO ? 0 : one == HUGE_NUMBERS ? 1e15 : one == SUBNORMAL ? 1e-40 : 1;
+        x[i] = (float)(scale * random_normal(t));
+    }
+}
+
+tensor new_f32(check *t, int rank, const int64_t *dim, fill how, float **host) {
+    tensor x = wan_new(t->c, WAN_F32, rank, dim);
+    float *h = host_alloc(t, wan_bytes(x));
+    fill_floats(t, h, wan_elements(x), how);
+    wan_upload(t->c, x, h);
+    if (host)
+        *host = h;
+    return x;
+}
+
+tensor new_i32(check *t, int64_t n, const int32_t *from) {
+    tensor x = wan_new(t->c, WAN_I32, 1, &n);
+    wan_upload(t->c, x, from);
+    return x;
+}
+
+/* Nearest half, ties to even; out of range becomes infinity. */
+static uint16_t to_f16(float f) {
+    uint16_t sign = signbit(f) ? 0x8000 : 0;
+    double a = fabs((double)f);
+    if (a >= 65520)
+        return sign | 0x7c00;
+    int e = a > 0 ? ilogb(a) : -20;
+    double unit = ldexp(1, (e < -14 ? -14 : e) - 10);
+    uint32_t n = (uint32_t)nearbyint(a / unit); /* of the unit; 1024.. when normal */
+    if (e < -14)
+        return (uint16_t)(sign | n);
+    return (uint16_t)(sign | (((uint32_t)(e + 15) << 10) + n - 1024));
+}
+
+static float from_f16(uint16_t h) {
+    int e = h >> 10 & 31, f = h & 1023;
+    double a = e == 31 ? (f ? NAN : INFINITY) : e ? ldexp(1024 + f, e - 25) : ldexp(f, -24);
+    return (float)(h & 0x8000 ? -a : a);
+}
+
+/* Writes block number i of the type, closest to x, and puts what it stands for back into x. */
+static void encode(dtype type, char *to, float *x) {
+    uint16_t h;
+    uint32_t bits;
+    switch (type) {
+    case WAN_F32:
+        memcpy(to, x, 4);
+        break;
+    case WAN_F16:
+        h = to_f16(*x);
+        memcpy(to, &h, 2);
+        *x = from_f16(h);
+        break;
+    case WAN_BF16:
+        memcpy(&bits, x, 4);
+        h = (uint16_t)(bits >> 16);
+        memcpy(to, &h, 2);
+        bits = (uint32_t)h << 16;
+        memcpy(x, &bits, 4);
+        break;
+    default: {
+        assert(type == WAN_Q8_0);
+        float top = 0;
+        for (int i = 0; i < 32; i++)
+            top = fmaxf(top, fabsf(x[i]));
+        h = to_f16(fminf(top / 127, 65504));
+        float d = from_f16(h);
+        memcpy(to, &h, 2);
+        for (int i = 0; i < 32; i++) {
+            double q = d > 0 ? fmax(-128, fmin(127, nearbyint((double)x[i] / d))) : i - 16;
+            to[2 + i] = (char)(int8_t)q;
+            x[i] = d * (float)(int)q; /* no -0 */
+        }
+    }
+    }
+}
+
+tensor new_weight(check *t, dtype type, int rank, const int64_t *dim, fill how, float **host) {
+    const dtype_info *info = wan_dtype(type);
+    tensor w = wan_tensor(type, rank, dim, NULL);
+    int64_t n = wan_elements(w);
+    float *h = host_alloc(t, (size_t)n * sizeof *h);
+    char *stored = (char *)host_alloc(t, wan_bytes(w) + 1) + 1;
+    fill_floats(t, h, n, how);
+    if (type == WAN_F16) /* stay finite */
+        for (int64_t i = 0; i < n; i++)
+            h[i] = fmaxf(-60000, fminf(60000, h[i]));
+    for (int64_t i = 0; i < n; i += info->block)
+        encode(type, stored + i / info->block * info->bytes, h + i);
+    w.data = stored;
+    *host = h;
+    return t->c->be->place(t->c->device, w, &t->c->err);
+}
+
+float *values(check *t, tensor x) {
+    float *h = host_alloc(t, wan_bytes(x));
+    wan_download(t->c, h, x);
+    return h;
+}
+
+enum { GUARD = 4096, PATTERN = 0xa5 };
+
+static tensor bytes_at(check *t, size_t offset, size_t n) {
+    int64_t dim = (int64_t)n;
+    return wan_tensor(WAN_U8, 1, &dim, t->c->scratch.base + offset);
+}
+
+void guard_begin(check *t, size_t bytes) {
+    int64_t front = GUARD;
+    tensor before = wan_new(t->c, WAN_U8, 1, &front);
+    size_t at = wan_mark(t->c) - GUARD, n = bytes + 2 * GUARD + 64;
+    (void)before;
+    assert(at + n <= t->c->scratch.size);
+    void *h = host_alloc(t, n);
+    memset(h, PATTERN, n);
+    wan_upload(t->c, bytes_at(t, at, n), h);
+}
+
+void guard_end(check *t, tensor result) {
+    size_t at = (size_t)((char *)result.data - t->c->scratch.base), n = wan_bytes(result);
+    const unsigned char *before = (const unsigned char *)values(t, bytes_at(t, at - GUARD, GUARD));
+    const unsigned char *after = (const unsigned char *)values(t, bytes_at(t, at + n, GUARD));
+    for (int i = 0; i < GUARD; i++) {
+        expect(t, before[i] == PATTERN, "byte %d before the result was written", GUARD - i);
+        expect(t, after[i] == PATTERN, "byte %d behind the result was written", i);
+    }
+}
+
+void expect(check *t, bool ok, const char *format, ...) {
+    if (ok)
+        return;
+    if (t->failures++ >= 5) /* enough to see what is wrong */
+        return;
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "%s, %s: ", t->name, t->device);
+    vfprintf(stderr, format, args);
+    fprintf(stderr, "\n");
+    va_end(args);
+}
+
+void expect_close(check *t, const char *what, const float *got, const double *want, int64_t n, const double *tol,
+                  int tol_stride) {
+    for (int64_t i = 0; i < n; i++) {
+        double w = want[i], limit = tol[i * tol_stride];
+        bool ok = isnan(w) ? isnan(got[i]) : fabs(w) > FLT_MAX ? (double)got[i] == (w > 0 ? INFINITY : -INFINITY)
+                                                              : fabs((double)got[i] - w) <= limit;
+        expect(t, ok, "%s: element %lld of %lld is %.9g, expected %.9g within %.3g", what, (long long)i, (long long)n,
+               (double)got[i], w, limit);
+    }
+}
+
+void expect_equal(check *t, const char *what, const float *got, const float *want, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        expect(t, !memcmp(&got[i], &want[i], sizeof *got), "%s: element %lld of %lld is %.9g, expected exactly %.9g",
+               what, (long long)i, (long long)n, (double)got[i], (double)want[i]);
+}
+
+double tol_dot(int64_t n, double magnitude) {
+    return (8 + 2 * sqrt((double)n)) * 0x1p-24 * magnitude + (double)n * 0x1p-149;
+}
+
+double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+bench bench_begin(check *t, const char *label, double flops, double bytes) {
+    return (bench){.t = t, .label = label, .flops = flops, .bytes = bytes, .runs = -1};
+}
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The scalar twin runs first; what it took is kept by label. */
+static double ratio_to_scalar(const bench *b, double time) {
+    static struct {
+        char label[64];
+        double time;
+    } kept[256];
+    static size_t n;
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(kept[i].label, b->label))
+            return kept[i].time / time;
+    if (strcmp(b->t->device, "cpu scalar") || n == COUNT(kept))
+        return NAN;
+    snprintf(kept[n].label, sizeof kept[n].label, "%s", b->label);
+    kept[n++].time = time;
+    return 1;
+}
+
+static void report(bench *b) {
+    qsort(b->best, COUNT(b->best), sizeof b->best[0], ascending);
+    double time = b->best[COUNT(b->best) / 2], ratio = ratio_to_scalar(b, time);
+    printf("%-34s %-12s %10.1f us %8.2f GB/s", b->label, b->t->device, time * 1e6, b->bytes / time * 1e-9);
+    if (b->flops > 0)
+        printf(" %8.1f GFLOP/s %5.1f %% of peak", b->flops / time * 1e-9, 100 * b->flops / time / b->t->peak);
+    if (isnan(ratio))
+        printf("\n");
+    else
+        printf("  %.1fx scalar\n", ratio);
+    fflush(stdout);
+}
+
+bool bench_next(bench *b) {
+    if (!b->t->bench)
+        return false;
+    double now = seconds();
+    if (b->runs >= 0) /* the first run warms up */
+        b->best[b->runs] = now - b->started;
+    if (++b->runs == (int)COUNT(b->best)) {
+        report(b);
+        return false;
+    }
+    b->started = seconds();
+    return true;
+}
