@@ -259,7 +259,7 @@ static wan_status read_tensor(gguf *g, named_tensor *out, uint64_t *offset, erro
     if (s != WAN_OK)
         return s;
     if (!find_dtype(id, &type))
-        return wan_fail(err, WAN_E_FORMAT, "%s: %s is of the unknown type %llu", g->path, name,
+        return wan_fail(err, WAN_E_TYPE, "%s: %s is of the unknown type %llu", g->path, name,
                         (unsigned long long)id);
     s = original_shape(g, name, &shape, err);
     if (s == WAN_OK)

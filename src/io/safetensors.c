@@ -103,7 +103,7 @@ static wan_status read_tensor(const safetensors *s, const char *name, const json
     if (!type_name)
         return wan_fail(err, WAN_E_FORMAT, "%s: %s has no dtype", s->path, name);
     if (!find_dtype(type_name, &type))
-        return wan_fail(err, WAN_E_FORMAT, "%s: %s is of the unknown type %s", s->path, name,
+        return wan_fail(err, WAN_E_TYPE, "%s: %s is of the unknown type %s", s->path, name,
                         type_name);
     raw_shape shape;
     uint64_t bytes = 0;
