@@ -6,6 +6,7 @@
 #include "model/vae22.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "model/vae22_config.h"
@@ -119,10 +120,30 @@ static tensor residual_block(compute *c, const res_block *b, tensor x, block_his
     return sum;
 }
 
+/* Rows [index * n, (index + 1) * n) of a convolution's outputs. */
+static conv part_of(const conv *w, int64_t index, int64_t n) {
+    return (conv){wan_slice(w->weight, index * n, n), wan_slice(w->bias, index * n, n)};
+}
+
+/* Full attention inside each frame, one head; in place. */
 static void self_attention(compute *c, const attention_block *b, tensor x) {
+    int64_t pixels = x.dim[1] * x.dim[2], channels = x.dim[3];
+    const attention a = {.heads = 1, .scale = 1 / sqrtf((float)channels), .last_key_count = 1};
     size_t mark = wan_mark(c);
-    tensor qkv = wan_conv2d(c, wan_pixel_norm(c, x, b->norm, false), &b->to_qkv, WAN_SAME);
-    wan_conv2d_add(c, x, wan_frame_attention(c, qkv), &b->proj, WAN_SAME);
+    tensor h = wan_pixel_norm(c, x, b->norm, false), qkv[3];
+    for (int i = 0; i < 3; i++) {
+        conv w = part_of(&b->to_qkv, i, channels);
+        qkv[i] = wan_reshape(wan_conv2d(c, h, &w, WAN_SAME), WAN_DIMS(x.dim[0], pixels * channels));
+    }
+    for (int64_t t = 0; t < x.dim[0]; t++) {
+        size_t frame = wan_mark(c);
+        tensor one[3], to = wan_slice(x, t, 1);
+        for (int i = 0; i < 3; i++)
+            one[i] = wan_reshape(wan_slice(qkv[i], t, 1), WAN_DIMS(pixels, channels));
+        tensor y = wan_attention(c, one[0], one[1], one[2], &a);
+        wan_conv2d_add(c, to, wan_reshape(y, 4, to.dim), &b->proj, WAN_SAME);
+        wan_release(c, frame);
+    }
     wan_release(c, mark);
 }
 

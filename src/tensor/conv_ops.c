@@ -168,16 +168,6 @@ void wan_pixel_norm_in_place(compute *c, tensor x, tensor gain, bool silu) {
     pixel_norm(c, x, x, gain, silu);
 }
 
-tensor wan_frame_attention(compute *c, tensor qkv) {
-    assert(is_frames(qkv) && qkv.dim[3] % 3 == 0);
-    double n = (double)(qkv.dim[1] * qkv.dim[2]), channels = (double)(qkv.dim[3] / 3);
-    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(qkv.dim[0], qkv.dim[1], qkv.dim[2], qkv.dim[3] / 3));
-    count(c, 4.0 * qkv.dim[0] * n * n * channels, (double)wan_bytes(qkv) + wan_bytes(dst));
-    if (wan_ready(c))
-        c->be->op.conv.frame_attention(c, dst, qkv);
-    return dst;
-}
-
 /* -------------------------------------------------------------------------------------------------
  * moving numbers */
 

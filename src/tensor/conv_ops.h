@@ -50,8 +50,6 @@ void wan_conv2d_add(compute *c, tensor sum, tensor x, const conv *w, resample r)
 /* x / max(|x|, 1e-12) * sqrt(C) * gain, over the channels of each pixel; then SiLU if asked. */
 tensor wan_pixel_norm(compute *c, tensor x, tensor gain, bool silu);
 void wan_pixel_norm_in_place(compute *c, tensor x, tensor gain, bool silu);
-/* Full attention inside each frame, one head, from qkv [T, H, W, 3C] -> [T, H, W, C]. */
-tensor wan_frame_attention(compute *c, tensor qkv);
 
 /* The DupUp shortcut (vae.md 2.3) to `out` channels: factors ft in time and fs in space; a clip's
  * first frame gives one, not ft. */
@@ -88,7 +86,6 @@ typedef struct conv_ops {
                    int time_stride, bool add);
     void (*conv2d)(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add);
     void (*pixel_norm)(compute *c, tensor dst, tensor x, tensor gain, bool silu); /* dst may be x */
-    void (*frame_attention)(compute *c, tensor dst, tensor qkv);
     void (*dup_up)(compute *c, tensor dst, tensor x, int ft, int fs, int drop);
     void (*avg_down)(compute *c, tensor dst, tensor x, int ft, int fs, int pad);
     void (*copy)(compute *c, tensor dst, tensor src); /* may overlap */

@@ -1,78 +1,303 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Convolutions, one value at a time: correct, not fast. */
-#include "backend/cpu/cpu.h"
+/* Convolutions as matrix products without an image of columns: a row of the left matrix is a pixel
+ * where it lies, or zeros for what is outside.
+ *
+ * For each group of output channels and each span of input channels the weights are unpacked once,
+ * into panels that all threads share; then every block of pixels passes by.  A block's sums are
+ * kept in the thread's own space, which also makes room for outputs that do not lie side by side.
+ * Doubling the image before a 3x3 kernel is four 2x2 kernels, one for each parity of row and column
+ * (vae.md 1).  Every value is summed in the same order for any number of threads and frames. */
+#include "backend/cpu/conv_job.h"
 
-static float weight_at(const cpu_device *d, const conv *w, int64_t i) {
-    float v;
-    const char *p = w->weight.data;
-    wan_cpu_unpack(&d->k, w->weight.type, &v, p + i * wan_dtype(w->weight.type)->bytes, 1);
-    return v;
+#include <omp.h>
+#include <string.h>
+
+static const float zeros[CONV_RUN];
+
+/* A thread's own space while pixels pass by. */
+typedef struct own_space {
+    _Alignas(64) float sums[CONV_PIXELS * CONV_OUT];
+    float edge[CONV_PIXELS * CONV_RUN];
+    const float *rows[CONV_PIXELS];
+} own_space;
+
+static_assert(sizeof(own_space) <= CONV_OWN, "a thread's own space");
+static_assert(CONV_SEGMENT <= CONV_RUN, "a row of zeros serves all");
+static_assert(CONV_OUT % CPU_NR_MAX == 0 && CONV_PIXELS >= CPU_MR_MAX, "whole tiles");
+static_assert(sizeof(float) * CONV_TAPS * CONV_SEGMENT * CPU_NR_MAX + CONV_OWN <= CPU_WORK_BYTES,
+              "one thread has room for a panel");
+
+/* One product's worth of the sum: taps `width` columns wide from (t, y, x) on, channels from c0 on.
+ */
+typedef struct segment {
+    int t, y, x, width;
+    int64_t c0, size; /* floats in each pixel's row */
+} segment;
+
+/* Output channels [from, from + count), count <= CONV_OUT, of one `part` of the weight's rows. */
+typedef struct out_group {
+    int64_t part, from, count;
+    bool first; /* span of input channels: nothing summed yet */
+} out_group;
+
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
 }
 
-/* Input frame s counted from the first frame that kt looks at, or NULL where it is zero. */
-static const float *frame_at(tensor x, const history *past, int64_t before, int64_t s) {
-    int64_t size = x.dim[1] * x.dim[2] * x.dim[3];
-    if (s >= before)
-        return (const float *)x.data + (s - before) * size;
-    if (past && s >= before - past->held)
-        return (const float *)past->frames.data + s * size;
+static int64_t round_up(int64_t a, int64_t b) {
+    return (a + b - 1) / b * b;
+}
+
+static void *own_of(const cpu_device *d, int thread) {
+    size_t all = (size_t)d->threads * CPU_WORK_BYTES;
+    return d->work + all - (size_t)(d->threads - thread) * CONV_OWN;
+}
+
+/* ---------------------------------------------------------------------------------------- pixels
+ */
+
+/* First value of the input row that the segment sees from row y of output frame t; NULL: zeros. */
+static const float *input_line(const conv_job *j, const segment *s, int64_t t, int64_t y) {
+    int64_t frame = t * j->time_step + s->t, line = y * j->step + s->y;
+    if (line < 0 || line >= j->rows)
+        return NULL;
+    line *= j->cols * j->in;
+    int64_t size = j->rows * j->cols * j->in;
+    if (frame >= j->before)
+        return (const float *)j->x.data + (frame - j->before) * size + line;
+    if (j->past && frame >= j->before - j->past->held)
+        return (const float *)j->past->frames.data + frame * size + line;
     return NULL;
+}
+
+/* Taps of a kernel row that hang over the image's side. */
+static const float *hang_over(const conv_job *j, const segment *s, const float *line, int64_t x,
+                              float *edge) {
+    if (s->width == 1)
+        return zeros;
+    for (int i = 0; i < s->width; i++, edge += j->in) {
+        if (x + i >= 0 && x + i < j->cols)
+            memcpy(edge, line + (x + i) * j->in, (size_t)j->in * sizeof *edge);
+        else
+            memset(edge, 0, (size_t)j->in * sizeof *edge);
+    }
+    return edge - s->width * j->in;
+}
+
+/* Where each of the outputs [p, p + n) finds the segment's values. */
+static void find_rows(const conv_job *j, const segment *s, int64_t p, int64_t n, own_space *own) {
+    for (int64_t i = 0; i < n;) {
+        int64_t x = (p + i) % j->width, y = (p + i) / j->width % j->height;
+        int64_t t = (p + i) / j->width / j->height, count = least(j->width - x, n - i);
+        const float *line = input_line(j, s, t, y);
+        for (int64_t end = i + count; i < end; i++, x++) {
+            int64_t at = x * j->step + s->x;
+            if (!line)
+                own->rows[i] = zeros;
+            else if (at >= 0 && at + s->width <= j->cols)
+                own->rows[i] = line + at * j->in + s->c0;
+            else
+                own->rows[i] = hang_over(j, s, line, at, own->edge + i * CONV_RUN);
+        }
+    }
+}
+
+/* Sums of outputs [p, p + n) from where they are kept (or bias), or back there. */
+static void move_sums(const conv_job *j, const out_group *g, int64_t p, int64_t n, int64_t ld,
+                      float *sums, bool back) {
+    int64_t channels = j->dst.dim[3], parts = j->w->weight.dim[0] / channels;
+    const float *bias = j->w->bias.data;
+    size_t bytes = (size_t)g->count * sizeof *sums;
+    for (int64_t i = 0; i < n; i++, sums += ld) {
+        int64_t x = (p + i) % j->width, y = (p + i) / j->width % j->height;
+        int64_t t = ((p + i) / j->width / j->height) * parts + g->part;
+        float *at =
+            (float *)j->dst.data + g->from +
+            ((t * j->dst.dim[1] + y * j->scale + j->py) * j->dst.dim[2] + x * j->scale + j->px) *
+                channels;
+        if (back)
+            memcpy(at, sums, bytes);
+        else if (!g->first || j->add)
+            memcpy(sums, at, bytes);
+        else
+            memset(sums, 0, bytes);
+        if (!back && g->first && bias)
+            for (int64_t o = 0; o < g->count; o++)
+                sums[o] += bias[g->part * channels + g->from + o];
+    }
+}
+
+/* Adds one segment's products to the sums of n outputs, whose rows are known. */
+static void add_products(const conv_job *j, own_space *own, int64_t n, int64_t size,
+                         const float *panel, int64_t panel_step, int64_t ld) {
+    const cpu_kernels *k = &j->d->k;
+    for (int64_t o = 0; o < ld; o += k->nr, panel += panel_step)
+        for (int64_t i = 0; i < n; i += k->mr) {
+            int rows = (int)least(k->mr, n - i), used = 0;
+            for (int r = 0; r < rows; r++)
+                used |= own->rows[i + r] != zeros;
+            if (used)
+                k->gemm_tile(own->sums + i * ld + o, ld, rows, k->nr, own->rows + i, size, panel,
+                             true);
+        }
+}
+
+/* Outputs [p, p + n) of a group, over one span. */
+static void pixel_block(const conv_job *j, const conv_span *s, const out_group *g,
+                        const float *panels, int64_t p, int64_t n, own_space *own) {
+    int64_t ld = round_up(g->count, j->d->k.nr), step = conv_panel(j, s);
+    move_sums(j, g, p, n, ld, own->sums, false);
+    for (int64_t c = 0; c < s->count; c += s->segment) {
+        segment e = {.width = s->runs ? j->across.taps : 1, .c0 = s->c0 + c};
+        e.size = least(s->segment, s->count - c) * e.width;
+        for (int t = j->first; t < j->kt; t++)
+            for (int y = 0; y < j->down.taps; y++)
+                for (int x = 0; x < j->across.taps; x += e.width, panels += e.size * j->d->k.nr) {
+                    e.t = t;
+                    e.y = j->down.offset[y];
+                    e.x = j->across.offset[x];
+                    find_rows(j, &e, p, n, own);
+                    add_products(j, own, n, e.size, panels, step, ld);
+                }
+    }
+    move_sums(j, g, p, n, ld, own->sums, true);
+}
+
+/* ----------------------------------------------------------------------------------------- loops
+ */
+
+static void pack_span(const conv_job *j, const conv_span *s, const out_group *g, float *panels) {
+    int64_t nr = j->d->k.nr, count = round_up(g->count, nr) / nr;
+    int64_t chunks = round_up(s->count, CONV_CHUNK) / CONV_CHUNK;
+#pragma omp parallel for num_threads(j->d->threads) schedule(dynamic)
+    for (int64_t i = 0; i < count * chunks; i++) {
+        int64_t o = i / chunks * nr, c = i % chunks * CONV_CHUNK;
+        wan_cpu_conv_pack(j, s, panels + i / chunks * conv_panel(j, s), c,
+                          least(CONV_CHUNK, s->count - c), g->part * j->dst.dim[3] + g->from + o,
+                          (int)least(nr, g->count - o), own_of(j->d, omp_get_thread_num()));
+    }
+}
+
+static void run_span(const conv_job *j, const conv_span *s, const out_group *g) {
+    float *panels = (float *)j->d->work;
+    int64_t pixels = j->frames * j->height * j->width, mr = j->d->k.mr;
+    /* Small enough for every thread to get some. */
+    int64_t block = round_up(pixels / (4 * j->d->threads) + 1, mr);
+    block = least(block, CONV_PIXELS / mr * mr);
+    pack_span(j, s, g, panels);
+#pragma omp parallel for num_threads(j->d->threads) schedule(dynamic)
+    for (int64_t p = 0; p < pixels; p += block)
+        pixel_block(j, s, g, panels, p, least(block, pixels - p),
+                    own_of(j->d, omp_get_thread_num()));
+}
+
+/* How many output channels find room for their panels. */
+static int64_t group_channels(const conv_job *j, int64_t span) {
+    int64_t room = (int64_t)j->d->threads * (int64_t)(CPU_WORK_BYTES - CONV_OWN);
+    int64_t panel = conv_taps(j) * span * j->d->k.nr * (int64_t)sizeof(float);
+    return least(CONV_OUT, room / panel * j->d->k.nr) / j->d->k.nr * j->d->k.nr;
+}
+
+static void run(compute *c, const conv_job *j) {
+    int64_t channels = j->dst.dim[3], parts = j->w->weight.dim[0] / channels;
+    /* The order of summation follows from this: it must not depend on anything but the shape. */
+    int64_t taps = (int64_t)j->kt * j->down.taps * j->across.taps;
+    assert(taps <= CONV_TAPS);
+    int64_t span = CONV_SEGMENT * (CONV_TAPS / taps);
+    int64_t group = group_channels(j, least(span, j->in));
+    for (int64_t part = 0; part < parts; part++)
+        for (int64_t o = 0; o < channels; o += group) {
+            out_group g = {.part = part, .from = o, .count = least(group, channels - o)};
+            for (int64_t i = 0; i < j->in && wan_ready(c); i += span) {
+                conv_span s = {.c0 = i, .count = least(span, j->in - i)};
+                s.runs = j->in <= CONV_FEW;
+                s.segment = s.runs ? s.count : CONV_SEGMENT;
+                g.first = i == 0;
+                run_span(j, &s, &g);
+            }
+        }
+}
+
+/* ------------------------------------------------------------------------------------------- ops
+ */
+
+static conv_axis plain_axis(int64_t taps, int first) {
+    conv_axis a = {.taps = (int)taps};
+    assert(taps <= 3);
+    for (int i = 0; i < a.taps; i++) {
+        a.offset[i] = first + i;
+        a.from[i] = i;
+        a.count[i] = 1;
+    }
+    return a;
+}
+
+/* A 3-tap axis over doubled pixels, as outputs of one parity see the pixels before doubling. */
+static conv_axis phase_axis(int parity) {
+    if (parity == 0)
+        return (conv_axis){.taps = 2, .offset = {-1, 0}, .from = {0, 1}, .count = {1, 2}};
+    return (conv_axis){.taps = 2, .offset = {0, 1}, .from = {0, 2}, .count = {2, 1}};
 }
 
 void wan_cpu_conv3d(compute *c, tensor dst, tensor x, const conv *w, const history *past,
                     int time_stride, bool add) {
-    const cpu_device *d = wan_cpu_device(c);
-    const int64_t *k = w->weight.dim + 2, out = w->weight.dim[0], in = x.dim[3], rows = x.dim[1],
-                  cols = x.dim[2];
-    int64_t before = past ? past->frames.dim[0] : k[0] - 1,
-            frames = (before + x.dim[0] - k[0]) / time_stride + 1;
-    int64_t split = out / dst.dim[3];
-#pragma omp parallel for collapse(2) num_threads(d->threads)
-    for (int64_t o = 0; o < out; o++)
-        for (int64_t p = 0; p < frames * rows * cols; p++) {
-            int64_t px = p % cols, py = p / cols % rows, t = p / cols / rows;
-            double sum = w->bias.data ? ((const float *)w->bias.data)[o] : 0;
-            for (int64_t a = 0; a < k[0]; a++) {
-                const float *f = frame_at(x, past, before, t * time_stride + a);
-                for (int64_t tap = 0; f && tap < k[1] * k[2]; tap++) {
-                    int64_t sy = py + tap / k[2] - k[1] / 2, sx = px + tap % k[2] - k[2] / 2;
-                    if (sy < 0 || sy >= rows || sx < 0 || sx >= cols)
-                        continue;
-                    for (int64_t i = 0; i < in; i++)
-                        sum += f[(sy * cols + sx) * in + i] *
-                               weight_at(d, w, ((o * in + i) * k[0] + a) * k[1] * k[2] + tap);
-                }
-            }
-            int64_t frame = t * split + o / dst.dim[3];
-            float *to =
-                (float *)dst.data + ((frame * rows + py) * cols + px) * dst.dim[3] + o % dst.dim[3];
-            *to = add ? *to + (float)sum : (float)sum;
-        }
+    const int64_t *k = w->weight.dim + 2;
+    conv_job j = {.d = wan_cpu_device(c),
+                  .x = x,
+                  .dst = dst,
+                  .w = w,
+                  .past = past,
+                  .add = add,
+                  .in = x.dim[3],
+                  .rows = x.dim[1],
+                  .cols = x.dim[2],
+                  .height = x.dim[1],
+                  .width = x.dim[2],
+                  .kt = (int)k[0],
+                  .time_step = time_stride,
+                  .step = 1,
+                  .scale = 1};
+    j.before = past ? past->frames.dim[0] : k[0] - 1;
+    j.frames = (j.before + x.dim[0] - k[0]) / time_stride + 1;
+    /* The last output frame sees most; what is zero for it is zero for all. */
+    int64_t held = past ? past->held : 0, zero = j.before - held - (j.frames - 1) * time_stride;
+    j.first = (int)(zero < 0 ? 0 : zero);
+    j.down = plain_axis(k[1], -(int)k[1] / 2);
+    j.across = plain_axis(k[2], -(int)k[2] / 2);
+    run(c, &j);
 }
 
 void wan_cpu_conv2d(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t k = w->weight.dim[2], out = dst.dim[3], in = x.dim[3], rows = dst.dim[1],
-            cols = dst.dim[2];
-    int64_t high = r == WAN_UP2 ? 2 * x.dim[1] : x.dim[1],
-            wide = r == WAN_UP2 ? 2 * x.dim[2] : x.dim[2];
-    int64_t step = r == WAN_DOWN2 ? 2 : 1, pad = r == WAN_DOWN2 ? 0 : k / 2,
-            half = r == WAN_UP2 ? 2 : 1;
-#pragma omp parallel for collapse(2) num_threads(d->threads)
-    for (int64_t o = 0; o < out; o++)
-        for (int64_t p = 0; p < dst.dim[0] * rows * cols; p++) {
-            int64_t px = p % cols, py = p / cols % rows, t = p / cols / rows;
-            double sum = w->bias.data ? ((const float *)w->bias.data)[o] : 0;
-            for (int64_t tap = 0; tap < k * k; tap++) {
-                int64_t sy = py * step + tap / k - pad, sx = px * step + tap % k - pad;
-                if (sy < 0 || sy >= high || sx < 0 || sx >= wide)
-                    continue;
-                const float *f = (const float *)x.data +
-                                 ((t * x.dim[1] + sy / half) * x.dim[2] + sx / half) * in;
-                for (int64_t i = 0; i < in; i++)
-                    sum += f[i] * weight_at(d, w, (o * in + i) * k * k + tap);
-            }
-            float *to = (float *)dst.data + p * out + o;
-            *to = add ? *to + (float)sum : (float)sum;
+    int64_t k = w->weight.dim[2];
+    conv_job j = {.d = wan_cpu_device(c),
+                  .x = x,
+                  .dst = dst,
+                  .w = w,
+                  .add = add,
+                  .in = x.dim[3],
+                  .rows = x.dim[1],
+                  .cols = x.dim[2],
+                  .frames = x.dim[0],
+                  .height = dst.dim[1],
+                  .width = dst.dim[2],
+                  .kt = 1,
+                  .time_step = 1,
+                  .step = 1,
+                  .scale = 1};
+    if (r == WAN_UP2) {
+        j.height = x.dim[1];
+        j.width = x.dim[2];
+        j.scale = 2;
+        for (int phase = 0; phase < 4; phase++) {
+            j.py = phase / 2;
+            j.px = phase % 2;
+            j.down = phase_axis(j.py);
+            j.across = phase_axis(j.px);
+            run(c, &j);
         }
+        return;
+    }
+    j.step = r == WAN_DOWN2 ? 2 : 1;
+    j.down = j.across = plain_axis(k, r == WAN_DOWN2 ? 0 : -(int)k / 2);
+    run(c, &j);
 }

@@ -123,7 +123,6 @@ const backend wan_backend_cpu = {
                     .conv3d = wan_cpu_conv3d,
                     .conv2d = wan_cpu_conv2d,
                     .pixel_norm = wan_cpu_pixel_norm,
-                    .frame_attention = wan_cpu_frame_attention,
                     .dup_up = wan_cpu_dup_up,
                     .avg_down = wan_cpu_avg_down,
                     .copy = wan_cpu_copy,

@@ -12,7 +12,7 @@
 #include "backend/cpu/kernels.h"
 
 /* Work space of one thread, 64-byte aligned. */
-#define CPU_WORK_BYTES ((size_t)1 << 20)
+#define CPU_WORK_BYTES ((size_t)2 << 20)
 
 typedef struct cpu_device {
     int threads;
@@ -64,7 +64,6 @@ void wan_cpu_conv2d(compute *c, tensor dst, tensor x, const conv *w, resample r,
 
 /* frames.c */
 void wan_cpu_pixel_norm(compute *c, tensor dst, tensor x, tensor gain, bool silu);
-void wan_cpu_frame_attention(compute *c, tensor dst, tensor qkv);
 void wan_cpu_dup_up(compute *c, tensor dst, tensor x, int ft, int fs, int drop);
 void wan_cpu_avg_down(compute *c, tensor dst, tensor x, int ft, int fs, int pad);
 void wan_cpu_copy(compute *c, tensor dst, tensor src);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The autoencoder's ops that are no convolution: norm, attention, shortcuts, and the way in and
+/* The autoencoder's ops that are no convolution: norm, shortcuts, and the way in and
  * out. */
 #include "backend/cpu/cpu.h"
 
@@ -19,38 +19,6 @@ void wan_cpu_pixel_norm(compute *c, tensor dst, tensor x, tensor gain, bool silu
         if (silu)
             d->k.silu(to, n);
     }
-}
-
-static double dot(const float *a, const float *b, int64_t n) {
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)a[i] * b[i];
-    return sum;
-}
-
-void wan_cpu_frame_attention(compute *c, tensor dst, tensor qkv) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t n = dst.dim[1] * dst.dim[2], width = dst.dim[3];
-    double scale = 1 / sqrt((double)width);
-#pragma omp parallel for collapse(2) num_threads(d->threads)
-    for (int64_t t = 0; t < dst.dim[0]; t++)
-        for (int64_t i = 0; i < n; i++) {
-            const float *frame = (const float *)qkv.data + t * n * 3 * width,
-                        *q = frame + i * 3 * width;
-            float *to = (float *)dst.data + (t * n + i) * width;
-            double max = -INFINITY, sum = 0;
-            for (int64_t j = 0; j < n; j++)
-                max = fmax(max, scale * dot(q, frame + (j * 3 + 1) * width, width));
-            memset(to, 0, (size_t)width * sizeof *to);
-            for (int64_t j = 0; j < n; j++) {
-                double e = exp(scale * dot(q, frame + (j * 3 + 1) * width, width) - max);
-                sum += e;
-                for (int64_t k = 0; k < width; k++)
-                    to[k] += (float)e * frame[(j * 3 + 2) * width + k];
-            }
-            for (int64_t k = 0; k < width; k++)
-                to[k] = (float)(to[k] / sum);
-        }
 }
 
 void wan_cpu_dup_up(compute *c, tensor dst, tensor x, int ft, int fs, int drop) {

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vae_bench [THREADS [FILTER]] - the autoencoder's heavy stages at the size of TI2V-5B and 480 x
+ * 480 pixels, with invented BF16 weights.  Each line: seconds, GFLOP/s, the share of the
+ * multiply-adds this machine can do at all, and the scratch it took. */
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "backend/backend.h"
+
+static uint32_t state = 1;
+
+/* Small numbers of both signs. */
+static float next(void) {
+    state = state * 1664525u + 1013904223u;
+    return (float)(int32_t)state * 0x1p-31f;
+}
+
+/* -------------------------------------------------------------------------------------------------
+ * the machine */
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+/* Twelve independent chains keep both units busy. */
+__attribute__((target("avx2,fma"))) static float chains(int64_t rounds) {
+    __m256 a[12], m = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(0.001f);
+    for (int i = 0; i < 12; i++)
+        a[i] = _mm256_set1_ps((float)i);
+    for (int64_t r = 0; r < rounds; r++)
+        for (int i = 0; i < 12; i++)
+            a[i] = _mm256_fmadd_ps(a[i], m, b);
+    float sum[8], all = 0;
+    for (int i = 0; i < 12; i++) {
+        _mm256_storeu_ps(sum, a[i]);
+        all += sum[0] + sum[7];
+    }
+    return all;
+}
+
+/* Multiply-adds counted twice, per second of 256-bit registers on `threads` cores, were they ours
+ * alone. */
+static double peak_flops(int threads) {
+    const int64_t rounds = 20000000;
+    volatile float sink = 0;
+    double best = 0;
+    for (int i = 0; i < 3; i++) {
+        clock_t start = clock();
+#pragma omp parallel num_threads(threads)
+        {
+            float s = chains(rounds);
+#pragma omp critical
+            sink = sink + s;
+        }
+        double seconds = (double)(clock() - start) / CLOCKS_PER_SEC / threads;
+        best = fmax(best, 12.0 * 8 * 2 * (double)rounds * threads / seconds);
+    }
+    return best;
+}
+#else
+static double peak_flops(int threads) {
+    return (void)threads, NAN;
+}
+#endif
+
+/* --------------------------------------------------------------------------------------------------
+ * the stages */
+
+/* Seconds, by the clock and of all processors together: on a busy machine the second tells more. */
+typedef struct clocks {
+    double wall, cpu;
+} clocks;
+
+static clocks now(void) {
+    return (clocks){omp_get_wtime(), (double)clock() / CLOCKS_PER_SEC};
+}
+
+/* One pool of invented weights serves every convolution. */
+typedef struct bench {
+    compute *c;
+    uint16_t *weights;
+    float *vector;
+    clocks aside; /* spent on input, not on the stage */
+} bench;
+
+static conv convolution(const bench *b, int64_t out, int64_t in, int64_t kt, int64_t k) {
+    conv w = {.bias = wan_tensor(WAN_F32, WAN_DIMS(out), b->vector)};
+    if (kt)
+        w.weight = wan_tensor(WAN_BF16, WAN_DIMS(out, in, kt, k, k), b->weights);
+    else
+        w.weight = wan_tensor(WAN_BF16, WAN_DIMS(out, in, k, k), b->weights);
+    return w;
+}
+
+/* Random pixels; the clock stands still while they are made. */
+static tensor image(bench *b, int64_t t, int64_t n, int64_t channels) {
+    clocks start = now();
+    tensor x = wan_new(b->c, WAN_F32, WAN_DIMS(t, n, n, channels));
+    if (wan_ready(b->c))
+        for (int64_t i = 0; i < wan_elements(x); i++)
+            ((float *)x.data)[i] = next();
+    clocks end = now();
+    b->aside.wall += end.wall - start.wall;
+    b->aside.cpu += end.cpu - start.cpu;
+    return x;
+}
+
+static void residual(bench *b, tensor x) {
+    compute *c = b->c;
+    int64_t n = x.dim[3];
+    size_t mark = wan_mark(c);
+    conv w = convolution(b, n, n, 3, 3);
+    tensor gain = wan_tensor(WAN_F32, WAN_DIMS(n), b->vector);
+    tensor y = wan_conv3d(c, wan_pixel_norm(c, x, gain, true), &w, NULL);
+    wan_pixel_norm_in_place(c, y, gain, true);
+    wan_conv3d_add(c, x, y, &w, NULL);
+    wan_release(c, mark);
+}
+
+static void conv_1024(bench *b) {
+    conv w = convolution(b, 1024, 1024, 3, 3);
+    wan_conv3d(b->c, image(b, 4, 30, 1024), &w, NULL);
+}
+
+static void conv_256(bench *b) {
+    conv w = convolution(b, 256, 256, 3, 3);
+    wan_conv3d(b->c, image(b, 4, 120, 256), &w, NULL);
+}
+
+static void conv_one_frame(bench *b) {
+    conv w = convolution(b, 1024, 1024, 3, 3);
+    history past = wan_history_begin(b->c, 2, 30, 30, 1024);
+    tensor x = image(b, 1, 30, 1024);
+    past.held = 2;
+    if (wan_ready(b->c))
+        memset(past.frames.data, 0, wan_bytes(past.frames));
+    wan_conv3d(b->c, x, &w, &past);
+}
+
+static void head(bench *b) {
+    conv w = convolution(b, 12, 256, 3, 3);
+    wan_conv3d(b->c, image(b, 1, 240, 256), &w, NULL);
+}
+
+static void upsample(bench *b) {
+    conv w = convolution(b, 1024, 1024, 0, 3);
+    wan_conv2d(b->c, image(b, 2, 30, 1024), &w, WAN_UP2);
+}
+
+static void downsample(bench *b) {
+    conv w = convolution(b, 160, 160, 0, 3);
+    wan_conv2d(b->c, image(b, 1, 240, 160), &w, WAN_DOWN2);
+}
+
+static void attention_480(bench *b) {
+    const attention a = {.heads = 1, .scale = 1.0f / 32, .last_key_count = 1};
+    tensor x = wan_reshape(image(b, 1, 30, 1024), WAN_DIMS(900, 1024));
+    wan_attention(b->c, x, x, x, &a);
+}
+
+static void norm(bench *b) {
+    tensor gain = wan_tensor(WAN_F32, WAN_DIMS(256), b->vector);
+    wan_pixel_norm(b->c, image(b, 4, 240, 256), gain, true);
+}
+
+/* The first level: 30 x 30 x 1 latents to 60 x 60 x 2. */
+static void level_0(bench *b) {
+    compute *c = b->c;
+    tensor x = image(b, 1, 30, 1024), sum = wan_dup_up(c, x, 1024, 2, 2, false);
+    conv time = convolution(b, 2048, 1024, 3, 1), up = convolution(b, 1024, 1024, 0, 3);
+    for (int i = 0; i < 3; i++)
+        residual(b, x);
+    wan_conv2d_add(c, sum, wan_frames_up(c, x, &time, NULL, false), &up, WAN_UP2);
+}
+
+/* A residual block of the last level, one frame of 240 x 240. */
+static void block_3(bench *b) {
+    residual(b, image(b, 1, 240, 256));
+}
+
+static const struct stage {
+    const char *name;
+    void (*run)(bench *b);
+} stages[] = {
+    {"conv 1024 30x30x4", conv_1024},        {"conv 256 120x120x4", conv_256},
+    {"conv 1024 30x30x1", conv_one_frame},   {"head 256-12 240x240", head},
+    {"upsample 1024 30x30x2", upsample},     {"downsample 160 240x240", downsample},
+    {"attention 1024 30x30", attention_480}, {"norm 256 240x240x4", norm},
+    {"level 0, 1 latent frame", level_0},    {"level 3 block, 1 frame", block_3},
+};
+
+static void measure(const struct stage *s, bench *b, int threads, double peak) {
+    error err = {0};
+    compute dry = wan_compute_dry(), c;
+    b->c = &dry;
+    s->run(b);
+    if (wan_compute_open(&c, wan_backend_find("cpu", &err), threads, dry.scratch.peak, &err)) {
+        printf("%-24s %s\n", s->name, err.message);
+        return;
+    }
+    b->c = &c;
+    clocks best = {INFINITY, INFINITY};
+    for (int i = 0; i < 3; i++) {
+        size_t mark = wan_mark(&c);
+        b->aside = (clocks){0, 0};
+        clocks start = now();
+        s->run(b);
+        clocks end = now();
+        best.wall = fmin(best.wall, end.wall - start.wall - b->aside.wall);
+        best.cpu = fmin(best.cpu, end.cpu - start.cpu - b->aside.cpu);
+        wan_release(&c, mark);
+    }
+    double share = 100 * dry.done.flops / peak;
+    printf("%-24s %8.4f s %8.1f GFLOP/s %5.1f %% %8.1f MB; %8.4f cpu s, %5.1f %%%s%s\n", s->name,
+           best.wall, dry.done.flops / best.wall / 1e9, share / best.wall,
+           (double)c.scratch.peak / 1e6, best.cpu, share * threads / best.cpu,
+           c.err.code ? "  " : "", c.err.message);
+    fflush(stdout);
+    wan_compute_close(&c);
+}
+
+int main(int argc, char **argv) {
+    int threads = argc > 1 ? atoi(argv[1]) : omp_get_max_threads();
+    const char *filter = argc > 2 ? argv[2] : "";
+    const int64_t most = (int64_t)1024 * 1024 * 27;
+    bench b = {.weights = malloc((size_t)most * sizeof *b.weights),
+               .vector = malloc(4096 * sizeof *b.vector)};
+    if (!b.weights || !b.vector)
+        return 1;
+    for (int64_t i = 0; i < most; i++) {
+        float v = next() * 0.01f;
+        uint32_t bits;
+        memcpy(&bits, &v, sizeof bits);
+        b.weights[i] = (uint16_t)(bits >> 16);
+    }
+    for (int i = 0; i < 4096; i++)
+        b.vector[i] = 1 + 0.1f * next();
+    double peak = peak_flops(threads);
+    printf("%d threads, %.1f GFLOP/s at most\n", threads, peak / 1e9);
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
+        if (strstr(stages[i].name, filter))
+            measure(&stages[i], &b, threads, peak);
+    free(b.weights);
+    free(b.vector);
+    return 0;
+}

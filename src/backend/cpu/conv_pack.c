@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Weights [out, in, kt, kh, kw] of any float type, into panels of nr output channels side by side.
+ * A panel holds the taps one after another, rows and columns of the kernel inside; within a tap the
+ * channels, cut into segments where there are many (then segments, not taps, are outermost). */
+#include "backend/cpu/conv_job.h"
+
+#include <string.h>
+
+static_assert(2 * sizeof(float) * CONV_CHUNK * CONV_TAPS * CPU_NR_MAX <= CONV_OWN, "pack space");
+
+/* to += lines of the stored taps that one virtual tap sums. */
+static void sum_taps(const conv_job *j, float *to, const float *lines, int64_t kw, int y, int x) {
+    int nr = j->d->k.nr;
+    for (int a = 0; a < j->down.count[y]; a++)
+        for (int b = 0; b < j->across.count[x]; b++) {
+            const float *line = lines + ((j->down.from[y] + a) * kw + j->across.from[x] + b) * nr;
+            if (a + b == 0)
+                memcpy(to, line, (size_t)nr * sizeof *to);
+            else
+                for (int i = 0; i < nr; i++)
+                    to[i] += line[i];
+        }
+}
+
+/* Where channel c (from the span's first) of a tap lies in the panel, in lines of nr. */
+static int64_t line_of(const conv_job *j, const conv_span *s, int64_t tap, int64_t c) {
+    if (s->runs)
+        return tap * s->count + c;
+    int64_t part = c / s->segment * s->segment, size = s->count - part;
+    size = size < s->segment ? size : s->segment;
+    return part * conv_taps(j) + tap * size + c - part;
+}
+
+void wan_cpu_conv_pack(const conv_job *j, const conv_span *s, float *panel, int64_t from,
+                       int64_t count, int64_t out, int cols, void *own) {
+    const tensor *w = &j->w->weight;
+    int64_t kh = w->dim[w->rank - 2], kw = w->dim[w->rank - 1], kernel = j->kt * kh * kw;
+    int64_t n = count * kernel, size = wan_dtype(w->type)->bytes, nr = j->d->k.nr;
+    assert(count <= CONV_CHUNK && kernel <= CONV_TAPS);
+    float *rows = own, *lines = rows + (int64_t)CONV_CHUNK * CONV_TAPS * CPU_NR_MAX;
+    if (cols < nr)
+        memset(lines, 0, (size_t)(n * nr) * sizeof *lines);
+    for (int i = 0; i < cols; i++)
+        wan_cpu_unpack(&j->d->k, w->type, rows + i * n,
+                       (const char *)w->data + ((out + i) * j->in + s->c0 + from) * kernel * size,
+                       n);
+    j->d->k.transpose(lines, nr, rows, n, cols, n);
+    for (int64_t c = 0; c < count; c++) {
+        int64_t tap = 0;
+        for (int t = j->first; t < j->kt; t++)
+            for (int y = 0; y < j->down.taps; y++)
+                for (int x = 0; x < j->across.taps; x++, tap++)
+                    sum_taps(j, panel + line_of(j, s, tap, from + c) * nr,
+                             lines + (c * kernel + t * kh * kw) * nr, kw, y, x);
+    }
+}
