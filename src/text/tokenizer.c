@@ -35,21 +35,28 @@ static int compare_pieces(const void *a, const void *b) {
     return strcmp(p->text, q->text);
 }
 
-/* Sorted ids; a piece that occurs twice is an error of libsentencepiece already. */
-static bool sort_pieces(tokenizer *t) {
+static wan_status sort_pieces(tokenizer *t, const char *name, error *err) {
     const spiece *m = &t->model;
     const piece **order = malloc((size_t)m->count * sizeof *order);
     t->by_text = malloc((size_t)m->count * sizeof *t->by_text);
-    if (order && t->by_text) {
-        for (int i = 0; i < m->count; i++)
-            order[i] = &m->pieces[i];
-        qsort(order, (size_t)m->count, sizeof *order, compare_pieces);
-        for (int i = 0; i < m->count; i++)
-            t->by_text[i] = (int)(order[i] - m->pieces);
+    wan_status status = WAN_OK;
+    if (!order || !t->by_text) {
+        status = wan_fail(err, WAN_E_MEMORY, "%s: no memory for %d pieces", name, m->count);
+        goto done;
     }
-    bool done = order && t->by_text;
+    for (int i = 0; i < m->count; i++)
+        order[i] = &m->pieces[i];
+    qsort(order, (size_t)m->count, sizeof *order, compare_pieces);
+    for (int i = 0; i < m->count; i++) {
+        t->by_text[i] = (int)(order[i] - m->pieces);
+        if (i > 0 && strcmp(order[i - 1]->text, order[i]->text) == 0)
+            status =
+                wan_fail(err, WAN_E_FORMAT, "%s: pieces %d and %d of the tokenizer are the same",
+                         name, t->by_text[i - 1], t->by_text[i]);
+    }
+done:
     free(order);
-    return done;
+    return status;
 }
 
 tokenizer *wan_tokenizer_open_bytes(const void *bytes, size_t size, const char *name, error *err) {
@@ -67,10 +74,8 @@ tokenizer *wan_tokenizer_open_bytes(const void *bytes, size_t size, const char *
                  m->pad, m->eos, m->unk, PAD, END);
         goto fail;
     }
-    if (!sort_pieces(t)) {
-        wan_fail(err, WAN_E_MEMORY, "%s: no memory for %d pieces", name, m->count);
+    if (sort_pieces(t, name, err))
         goto fail;
-    }
     double least = INFINITY;
     for (int i = 0; i < m->count; i++)
         least = fmin(least, m->pieces[i].score);

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
+wan_unit_test(clean wan_text PkgConfig::JANSSON)
+wan_unit_test(tokenizer wan_text PkgConfig::JANSSON)
