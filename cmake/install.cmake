@@ -41,10 +41,10 @@ file(RELATIVE_PATH WAN_PC_TO_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(cmake/wan.pc.in wan.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/wan.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
-if(TARGET wan)
+if(TARGET wan) # writes its own manual page (src/cli)
     install(TARGETS wan RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+    install(FILES ${PROJECT_BINARY_DIR}/wan.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 endif()
-install(FILES docs/wan.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES LICENSE THIRD_PARTY.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 # `wan` looks for the demo model in ../share/wan/models/demo.
 install(DIRECTORY models/demo DESTINATION ${CMAKE_INSTALL_DATADIR}/wan/models)
