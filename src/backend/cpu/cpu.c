@@ -25,6 +25,8 @@ void *wan_cpu_open(int threads, unsigned have, error *err) {
         wan_fail(err, WAN_E_DEVICE, "cpu: %d threads, at least 1 is needed", threads);
         return NULL;
     }
+    if (wan_cpu_check_workers(threads, err) != WAN_OK)
+        return NULL;
     cpu_device *d = calloc(1, sizeof *d);
     if (!d) {
         wan_fail(err, WAN_E_MEMORY, "cpu: no memory for %zu bytes", sizeof *d);

@@ -31,6 +31,9 @@ static inline void *wan_cpu_work(const cpu_device *d, int thread) {
 /* A device that may use only the sets in `have`: for checks. */
 void *wan_cpu_open(int threads, unsigned have, error *err);
 
+/* workers.c: WAN_E_MEMORY when the system will not start that many threads. */
+wan_status wan_cpu_check_workers(int threads, error *err);
+
 /* n elements (whole blocks) of any weight type to f32; src may be unaligned. */
 void wan_cpu_unpack(const cpu_kernels *k, dtype type, float *dst, const void *src, int64_t n);
 /* x = act(x + bias); bias may be NULL. */
