@@ -50,6 +50,9 @@ wan_status wan_sentencepiece_load(spiece *s, const void *bytes, size_t size, con
     } catch (const std::bad_alloc &) {
     } catch (const std::exception &e) {
         wan_spiece_free(s);
+        /* Its trie catches bad_alloc and throws the words on. */
+        if (std::strstr(e.what(), "bad_alloc"))
+            return wan_fail(err, WAN_E_MEMORY, "%s: no memory for the tokenizer model", name);
         return wan_fail(err, WAN_E_FORMAT,
                         "%s: libsentencepiece cannot read the tokenizer model: %s", name, e.what());
     } catch (...) {
