@@ -52,7 +52,7 @@ def main():
         case = cases[name]
         tensors, _ = read(os.path.join(golden, case["file"]))
         results = {r["output"]: r for r in case["compare"]
-                   if not r["output"].startswith(("block.", "latents.", "time", "context")) or r["output"] == "timesteps"}
+                   if not r["output"].startswith(("block.", "latents.", "time", "context", "patch")) or r["output"] == "timesteps"}
         picked = {k: tensors[r["expected"]] for k, r in results.items() if r["metric"] != "max_abs"}
         inputs = {"text": ["ids", "mask"], "encode": ["pixels"], "dit": ["x", "timestep", "states"],
                   "sample": ["noise", "states", "negative", "first"], "decode": ["latents"]}.get(stage, [])
