@@ -35,6 +35,18 @@
     X(activate)                                                                                                        \
     X(rows)                                                                                                            \
     X(add_vector)                                                                                                      \
-    X(patches)
+    X(patches)                                                                                                         \
+    /* conv_check.c */                                                                                                 \
+    X(conv3d)                                                                                                          \
+    X(frames_up)                                                                                                       \
+    X(frames_down)                                                                                                     \
+    X(conv2d)                                                                                                          \
+    X(conv_threads)                                                                                                    \
+    X(pixel_norm)                                                                                                      \
+    X(dup_up)                                                                                                          \
+    X(avg_down)                                                                                                        \
+    X(pixels_in_out)                                                                                                   \
+    X(latents_in_out)                                                                                                  \
+    X(conv_speed)
 
 #endif
