@@ -18,6 +18,9 @@ fi
 for name in $names; do
     echo "== $name, $runs inputs"
     mkdir -p "build-fuzz/corpus/$name"
-    ASAN_OPTIONS=allocator_may_return_null=1 "build-fuzz/tests/fuzz/fuzz_$name" -runs="$runs" -max_len=65536 \
+    words=
+    [ ! -f "tests/fuzz/$name.dict" ] || words="-dict=tests/fuzz/$name.dict"
+    # shellcheck disable=SC2086
+    ASAN_OPTIONS=allocator_may_return_null=1 "build-fuzz/tests/fuzz/fuzz_$name" -runs="$runs" -max_len=${max_len:-65536} $words \
         -artifact_prefix="build-fuzz/crash-$name-" -print_final_stats=1 "build-fuzz/corpus/$name" "tests/fuzz/corpus/$name"
 done
