@@ -82,6 +82,8 @@ bool bench_next(bench *b);
 double wan_peak_avx2(void);
 double wan_peak_avx512(void);
 double seconds(void);
+/* From now on seconds() counts the calling thread's own time only. */
+void wan_bench_one_thread(void);
 /* Gives back what host_alloc took. */
 void wan_check_free(check *t);
 

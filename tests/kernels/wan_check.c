@@ -118,6 +118,8 @@ int main(int argc, char **argv) {
     totals sum = {0};
     bool found = false;
     unsigned have = wan_cpu_detect();
+    if (o.threads == 1)
+        wan_bench_one_thread();
     double peak = o.bench ? measure_peak(o.threads) : 0;
     if (o.bench)
         printf("%d threads, peak of multiply-adds in registers %.1f GFLOP/s\n", o.threads, peak * 1e-9);

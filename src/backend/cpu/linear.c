@@ -37,6 +37,14 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/* Brings the next rows nearer while the present ones are worked on: pieces of rows far apart are more than the
+ * hardware foresees. */
+static void prefetch(const void *first, size_t stride, int64_t rows, size_t bytes) {
+    for (int64_t r = 0; r < rows; r++)
+        for (size_t at = 0; at < bytes; at += 64)
+            __builtin_prefetch((const char *)first + (size_t)r * stride + at);
+}
+
 /* Rows [row, row + count) of the matrix, columns [k0, k0 + kc), to f32 rows of kc. */
 static void unpack_rows(const job *j, float *rows, int64_t row, int64_t count, int64_t k0, int64_t kc) {
     const dtype_info *type = wan_dtype(j->weight.type);
@@ -69,6 +77,9 @@ static void many_rows_block(const job *j, float *space, int64_t m0, int64_t m1, 
             const float *a[CPU_MR_MAX];
             for (int r = 0; r < rows; r++)
                 a[r] = j->x + (r0 + r) * j->k + k0;
+            int64_t next = r0 + k->mr;
+            prefetch(j->x + next * j->k + k0, sizeof *j->x * (size_t)j->k, least(k->mr, m1 - next),
+                     sizeof *j->x * (size_t)kc);
             for (int64_t at = 0; at < nc; at += k->nr)
                 k->gemm_tile(j->dst + r0 * j->n + n0 + at, j->n, rows, (int)least(k->nr, nc - at), a, kc,
                              space + at * kc, k0 > 0);
@@ -105,11 +116,14 @@ static void pack_few(const job *j, float *panel, int64_t m0, int64_t k0) {
 /* Outputs [n0, n0 + rows) of all rows of x; space holds unpacked weights, then a tile [mr, nr] for each panel. */
 static void few_rows_tile(const job *j, const float *panels, float *space, int64_t n0, int rows) {
     const cpu_kernels *k = &j->d->k;
+    const dtype_info *type = wan_dtype(j->weight.type);
     float *tile = space + CPU_MR_MAX * KC;
     for (int64_t k0 = 0; k0 < j->k; k0 += KC) {
         int64_t kc = least(KC, j->k - k0);
         const float *a[CPU_MR_MAX];
         unpack_rows(j, space, n0, rows, k0, kc);
+        prefetch((const char *)j->weight.data + j->row_bytes * (size_t)(n0 + k->mr) + k0 / type->block * type->bytes,
+                 j->row_bytes, least(k->mr, j->n - n0 - k->mr), (size_t)(kc / type->block * type->bytes));
         for (int r = 0; r < rows; r++)
             a[r] = space + r * kc;
         for (int64_t m0 = 0; m0 < j->m; m0 += k->nr)
