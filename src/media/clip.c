@@ -70,7 +70,7 @@ static wan_status check_space(const clip_options *o, const clip_writer *w, error
     char *folder =
         slash ? strndup(o->path, slash == o->path ? 1 : (size_t)(slash - o->path)) : strdup(".");
     struct statvfs fs;
-    bool known = need && folder && statvfs(folder, &fs) == 0;
+    bool known = need && folder && statvfs(folder, &fs) == 0 && fs.f_blocks > 0; /* not /proc */
     free(folder);
     uint64_t have = known ? (uint64_t)fs.f_bavail * fs.f_frsize : UINT64_MAX;
     if (need > have)

@@ -34,6 +34,8 @@ static int read_some(void *opaque, uint8_t *buffer, int size) {
 
 static int write_all(void *opaque, written_byte *buffer, int size) {
     fdio *io = opaque;
+    if (io->fault)
+        return AVERROR(io->fault);
     for (int done = 0; done < size;) {
         ssize_t n = pwrite(io->fd, buffer + done, (size_t)(size - done), io->at);
         if (n < 0 && errno == EINTR)

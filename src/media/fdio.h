@@ -12,7 +12,7 @@
 typedef struct fdio {
     int fd; /* the caller's */
     int64_t at;
-    int fault; /* errno of the first failure, or 0 */
+    int fault; /* errno of the first failure, or 0; once set nothing is written any more */
 } fdio;
 
 /* A context that reads, or reads and writes, through io, which must outlive it.  NULL: no memory.

@@ -78,9 +78,9 @@ static wan_status read_header(int fd, const char *path, clip_info *info, error *
     int r = avformat_open_input(&f, NULL, kind, NULL); /* frees f when it fails */
     if (io.fault)
         status = wan_fail(err, WAN_E_IO, "%s: %s", path, strerror(io.fault));
-    else if (r < 0)
-        status = wan_fail(err, r == AVERROR(ENOMEM) ? WAN_E_MEMORY : WAN_E_FORMAT,
-                          "%s: damaged or cut short: %s", path, wan_ffmpeg_text(r, text));
+    else if (r < 0) /* out of memory too: by then a table was larger than any file */
+        status = wan_fail(err, WAN_E_FORMAT, "%s: damaged or cut short: %s", path,
+                          wan_ffmpeg_text(r, text));
     else
         status = fill(f, path, info, err);
 done:

@@ -29,6 +29,7 @@ typedef struct video {
     AVPacket *packet;
     palette *colours; /* of a GIF */
     AVRational tick;  /* 1 / fps */
+    bool begun;       /* the head is written, the trailer is not */
     int64_t count;
 } video;
 
@@ -76,6 +77,11 @@ static wan_status failed(const video *v, int r, const char *what, error *err) {
 
 static void video_abort(void *w) {
     video *v = w;
+    if (v->begun) { /* some muxers free what they hold only here; nothing more is to reach the disk
+                     */
+        v->io.fault = ECANCELED;
+        av_write_trailer(v->muxer);
+    }
     av_packet_free(&v->packet);
     av_frame_free(&v->frame);
     avcodec_free_context(&v->codec);
@@ -176,6 +182,7 @@ static wan_status begin(video *v, const video_kind *k, const clip_options *o, er
     av_dict_parse_string(&options, k->muxer_options, "=", ":", 0);
     int r = avformat_write_header(v->muxer, &options);
     av_dict_free(&options);
+    v->begun = r >= 0;
     return r < 0 || v->io.fault ? failed(v, r, "the file's head", err) : WAN_OK;
 }
 
@@ -273,6 +280,7 @@ static wan_status end(video *v, error *err) {
     wan_status status = drain(v, err);
     if (status != WAN_OK)
         return status;
+    v->begun = false;
     r = av_write_trailer(v->muxer);
     avio_flush(v->muxer->pb);
     if (r >= 0)
