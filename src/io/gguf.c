@@ -36,8 +36,9 @@ struct gguf {
 };
 
 static wan_status truncated(const gguf *g, const char *what, uint64_t need, error *err) {
-    return wan_fail(err, WAN_E_FORMAT, "%s: %s at byte %llu needs %llu bytes, %llu are left: truncated?",
-                    g->path, what, (unsigned long long)g->at, (unsigned long long)need,
+    return wan_fail(err, WAN_E_FORMAT,
+                    "%s: %s at byte %llu needs %llu bytes, %llu are left: truncated?", g->path,
+                    what, (unsigned long long)g->at, (unsigned long long)need,
                     (unsigned long long)(g->size - g->at));
 }
 
@@ -67,9 +68,9 @@ static wan_status read_name(gguf *g, const char *what, uint64_t limit, char **ou
     if (s != WAN_OK)
         return s;
     if (n == 0 || n > limit)
-        return wan_fail(err, WAN_E_FORMAT, "%s: %s at byte %llu has %llu bytes, 1 to %llu are allowed",
-                        g->path, what, (unsigned long long)begin, (unsigned long long)n,
-                        (unsigned long long)limit);
+        return wan_fail(
+            err, WAN_E_FORMAT, "%s: %s at byte %llu has %llu bytes, 1 to %llu are allowed", g->path,
+            what, (unsigned long long)begin, (unsigned long long)n, (unsigned long long)limit);
     if (n > g->size - g->at)
         return truncated(g, what, n, err);
     const char *text = (const char *)g->bytes + g->at;
@@ -88,9 +89,9 @@ static wan_status skip_elements(gguf *g, const gguf_value *v, error *err) {
     int each = wan_gguf_type_size(v->type);
     uint64_t least = each ? (uint64_t)each : 8;
     if (v->count > (g->size - g->at) / least)
-        return wan_fail(err, WAN_E_FORMAT, "%s: %s has %llu elements, %llu bytes are left: truncated?",
-                        g->path, v->key, (unsigned long long)v->count,
-                        (unsigned long long)(g->size - g->at));
+        return wan_fail(
+            err, WAN_E_FORMAT, "%s: %s has %llu elements, %llu bytes are left: truncated?", g->path,
+            v->key, (unsigned long long)v->count, (unsigned long long)(g->size - g->at));
     for (uint64_t i = 0; i < v->count && v->type == GGUF_STRING; i++) {
         wan_status s = skip_string(g, v->key, err);
         if (s != WAN_OK)
@@ -135,10 +136,10 @@ static wan_status read_value(gguf *g, gguf_value *v, error *err) {
 
 static wan_status read_meta(gguf *g, uint64_t count, error *err) {
     if (count > KV_LIMIT || count > (g->size - g->at) / KV_BYTES)
-        return wan_fail(err, WAN_E_FORMAT,
-                        "%s: claims %llu metadata entries; %llu bytes follow and at most %u are read",
-                        g->path, (unsigned long long)count, (unsigned long long)(g->size - g->at),
-                        KV_LIMIT);
+        return wan_fail(
+            err, WAN_E_FORMAT,
+            "%s: claims %llu metadata entries; %llu bytes follow and at most %u are read", g->path,
+            (unsigned long long)count, (unsigned long long)(g->size - g->at), KV_LIMIT);
     g->meta = calloc((size_t)count + 1, sizeof *g->meta);
     if (!g->meta)
         return wan_fail(err, WAN_E_MEMORY, "%s: no memory for its metadata", g->path);
@@ -181,15 +182,18 @@ static wan_status read_alignment(gguf *g, error *err) {
 static bool find_dtype(uint64_t id, dtype *type) {
     /* Absent numbers were taken back by ggml or are unknown; WAN_F32 is 0, hence the one more. */
     static const unsigned char of[] = {
-        [0] = WAN_F32 + 1,      [1] = WAN_F16 + 1,     [2] = WAN_Q4_0 + 1,    [3] = WAN_Q4_1 + 1,
-        [6] = WAN_Q5_0 + 1,     [7] = WAN_Q5_1 + 1,    [8] = WAN_Q8_0 + 1,    [9] = WAN_Q8_1 + 1,
-        [10] = WAN_Q2_K + 1,    [11] = WAN_Q3_K + 1,   [12] = WAN_Q4_K + 1,   [13] = WAN_Q5_K + 1,
-        [14] = WAN_Q6_K + 1,    [15] = WAN_Q8_K + 1,   [16] = WAN_IQ2_XXS + 1, [17] = WAN_IQ2_XS + 1,
-        [18] = WAN_IQ3_XXS + 1, [19] = WAN_IQ1_S + 1,  [20] = WAN_IQ4_NL + 1, [21] = WAN_IQ3_S + 1,
-        [22] = WAN_IQ2_S + 1,   [23] = WAN_IQ4_XS + 1, [24] = WAN_I8 + 1,     [25] = WAN_I16 + 1,
-        [26] = WAN_I32 + 1,     [27] = WAN_I64 + 1,    [28] = WAN_F64 + 1,    [29] = WAN_IQ1_M + 1,
-        [30] = WAN_BF16 + 1,    [34] = WAN_TQ1_0 + 1,  [35] = WAN_TQ2_0 + 1,  [39] = WAN_MXFP4 + 1,
-        [40] = WAN_NVFP4 + 1,   [41] = WAN_Q1_0 + 1,
+        [0] = WAN_F32 + 1,     [1] = WAN_F16 + 1,      [2] = WAN_Q4_0 + 1,
+        [3] = WAN_Q4_1 + 1,    [6] = WAN_Q5_0 + 1,     [7] = WAN_Q5_1 + 1,
+        [8] = WAN_Q8_0 + 1,    [9] = WAN_Q8_1 + 1,     [10] = WAN_Q2_K + 1,
+        [11] = WAN_Q3_K + 1,   [12] = WAN_Q4_K + 1,    [13] = WAN_Q5_K + 1,
+        [14] = WAN_Q6_K + 1,   [15] = WAN_Q8_K + 1,    [16] = WAN_IQ2_XXS + 1,
+        [17] = WAN_IQ2_XS + 1, [18] = WAN_IQ3_XXS + 1, [19] = WAN_IQ1_S + 1,
+        [20] = WAN_IQ4_NL + 1, [21] = WAN_IQ3_S + 1,   [22] = WAN_IQ2_S + 1,
+        [23] = WAN_IQ4_XS + 1, [24] = WAN_I8 + 1,      [25] = WAN_I16 + 1,
+        [26] = WAN_I32 + 1,    [27] = WAN_I64 + 1,     [28] = WAN_F64 + 1,
+        [29] = WAN_IQ1_M + 1,  [30] = WAN_BF16 + 1,    [34] = WAN_TQ1_0 + 1,
+        [35] = WAN_TQ2_0 + 1,  [39] = WAN_MXFP4 + 1,   [40] = WAN_NVFP4 + 1,
+        [41] = WAN_Q1_0 + 1,
     };
     if (id >= sizeof of || !of[id])
         return false;
@@ -355,11 +359,11 @@ static wan_status read_all(gguf *g, error *err) {
     if (s != WAN_OK)
         return s;
     if ((version & 0xffff) == 0)
-        return wan_fail(err, WAN_E_FORMAT, "%s: is a big-endian GGUF file, only little-endian is read",
-                        g->path);
+        return wan_fail(err, WAN_E_FORMAT,
+                        "%s: is a big-endian GGUF file, only little-endian is read", g->path);
     if (version != 2 && version != 3)
-        return wan_fail(err, WAN_E_FORMAT, "%s: is GGUF version %llu, only 2 and 3 are read", g->path,
-                        (unsigned long long)version);
+        return wan_fail(err, WAN_E_FORMAT, "%s: is GGUF version %llu, only 2 and 3 are read",
+                        g->path, (unsigned long long)version);
     s = read_number(g, 8, "the number of tensors", &tensors, err);
     if (s == WAN_OK)
         s = read_number(g, 8, "the number of metadata entries", &metas, err);
@@ -418,7 +422,9 @@ void wan_gguf_close(gguf *g) {
     free(g);
 }
 
-size_t wan_gguf_count(const gguf *g) { return g->count; }
+size_t wan_gguf_count(const gguf *g) {
+    return g->count;
+}
 
 const named_tensor *wan_gguf_at(const gguf *g, size_t i) {
     return i < g->count ? &g->tensor[i] : NULL;
@@ -429,7 +435,9 @@ const named_tensor *wan_gguf_find(const gguf *g, const char *name) {
     return i == WAN_NOT_FOUND ? NULL : &g->tensor[i];
 }
 
-size_t wan_gguf_meta_count(const gguf *g) { return g->meta_count; }
+size_t wan_gguf_meta_count(const gguf *g) {
+    return g->meta_count;
+}
 
 const gguf_value *wan_gguf_meta_at(const gguf *g, size_t i) {
     return i < g->meta_count ? &g->meta[i] : NULL;
@@ -440,4 +448,6 @@ const gguf_value *wan_gguf_meta(const gguf *g, const char *key) {
     return i == WAN_NOT_FOUND ? NULL : &g->meta[i];
 }
 
-void wan_gguf_drop_pages(const gguf *g) { wan_map_drop(&g->map); }
+void wan_gguf_drop_pages(const gguf *g) {
+    wan_map_drop(&g->map);
+}

@@ -8,16 +8,20 @@ static const struct {
     const char *name;
     int size; /* 0: not of one size */
 } kinds[GGUF_TYPES] = {
-    [GGUF_U8] = {"u8", 1},         [GGUF_I8] = {"i8", 1},       [GGUF_U16] = {"u16", 2},
-    [GGUF_I16] = {"i16", 2},       [GGUF_U32] = {"u32", 4},     [GGUF_I32] = {"i32", 4},
-    [GGUF_F32] = {"f32", 4},       [GGUF_BOOL] = {"bool", 1},   [GGUF_STRING] = {"string", 0},
-    [GGUF_ARRAY] = {"array", 0},   [GGUF_U64] = {"u64", 8},     [GGUF_I64] = {"i64", 8},
+    [GGUF_U8] = {"u8", 1},       [GGUF_I8] = {"i8", 1},     [GGUF_U16] = {"u16", 2},
+    [GGUF_I16] = {"i16", 2},     [GGUF_U32] = {"u32", 4},   [GGUF_I32] = {"i32", 4},
+    [GGUF_F32] = {"f32", 4},     [GGUF_BOOL] = {"bool", 1}, [GGUF_STRING] = {"string", 0},
+    [GGUF_ARRAY] = {"array", 0}, [GGUF_U64] = {"u64", 8},   [GGUF_I64] = {"i64", 8},
     [GGUF_F64] = {"f64", 8},
 };
 
-const char *wan_gguf_type_name(gguf_type t) { return t < GGUF_TYPES ? kinds[t].name : "unknown"; }
+const char *wan_gguf_type_name(gguf_type t) {
+    return t < GGUF_TYPES ? kinds[t].name : "unknown";
+}
 
-int wan_gguf_type_size(gguf_type t) { return kinds[t].size; }
+int wan_gguf_type_size(gguf_type t) {
+    return kinds[t].size;
+}
 
 uint64_t wan_gguf_little(const uint8_t *p, int bytes) {
     uint64_t v = 0;

@@ -9,7 +9,8 @@
 #define FILE_LIMIT (64u << 20)
 #define FILE_DEPTH 64
 
-/* Deepest nesting, counted before parsing so that the parser never recurses far.  Brackets in strings do not count. */
+/* Deepest nesting, counted before parsing so that the parser never recurses far.  Brackets in
+ * strings do not count. */
 static int nesting(const char *text, size_t size) {
     int depth = 0, deepest = 0;
     bool quoted = false;
@@ -39,8 +40,9 @@ json_t *wan_json_parse(const char *text, size_t size, int depth, const char *pat
     json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &fault);
     if (!root) {
         bool memory = json_error_code(&fault) == json_error_out_of_memory;
-        wan_fail(err, memory ? WAN_E_MEMORY : WAN_E_FORMAT, "%s: %s is not good JSON: %s (byte %d of %zu)",
-                 path, what, fault.text, fault.position, size);
+        wan_fail(err, memory ? WAN_E_MEMORY : WAN_E_FORMAT,
+                 "%s: %s is not good JSON: %s (byte %d of %zu)", path, what, fault.text,
+                 fault.position, size);
         return NULL;
     }
     if (!json_is_object(root)) {

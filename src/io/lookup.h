@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lookup.h - names to positions, by binary search.
- * Sorting costs n log n whatever the names are, so a hostile file cannot make it slow the way it can fill one bucket of
- * a hash table.  The names stay the caller's and must outlive the lookup. */
+ * Sorting costs n log n whatever the names are, so a hostile file cannot make it slow the way it
+ * can fill one bucket of a hash table.  The names stay the caller's and must outlive the lookup. */
 #ifndef WAN_IO_LOOKUP_H
 #define WAN_IO_LOOKUP_H
 

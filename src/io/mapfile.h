@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mapfile.h - a regular file in the address space, read-only.
- * Pages are read when touched; a file that another program shortens meanwhile makes touching it fatal (SIGBUS). */
+ * Pages are read when touched; a file that another program shortens meanwhile makes touching it
+ * fatal (SIGBUS). */
 #ifndef WAN_IO_MAPFILE_H
 #define WAN_IO_MAPFILE_H
 

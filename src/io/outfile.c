@@ -13,9 +13,9 @@
 
 struct outfile {
     int fd;
-    uint64_t written;   /* through wan_outfile_write */
-    char *asked;        /* the caller's spelling, for messages */
-    char *path, *temp;  /* symbolic links followed */
+    uint64_t written;  /* through wan_outfile_write */
+    char *asked;       /* the caller's spelling, for messages */
+    char *path, *temp; /* symbolic links followed */
     char *folder;
 };
 
@@ -26,7 +26,8 @@ static char *folder_of(const char *path) {
     return strndup(path, slash == path ? 1 : (size_t)(slash - path));
 }
 
-/* Where the bytes will land: a link keeps pointing there, and only a regular file may be replaced. */
+/* Where the bytes will land: a link keeps pointing there, and only a regular file may be replaced.
+ */
 static wan_status resolve(outfile *f, error *err) {
     struct stat st;
     if (lstat(f->asked, &st) != 0) {
@@ -104,9 +105,13 @@ outfile *wan_outfile_open(const char *path, error *err) {
     return NULL;
 }
 
-int wan_outfile_fd(const outfile *f) { return f->fd; }
+int wan_outfile_fd(const outfile *f) {
+    return f->fd;
+}
 
-const char *wan_outfile_temp(const outfile *f) { return f->temp; }
+const char *wan_outfile_temp(const outfile *f) {
+    return f->temp;
+}
 
 /* Bytes so far, whoever wrote them: a muxer writes past us. */
 static uint64_t reached(const outfile *f) {
@@ -154,7 +159,8 @@ wan_status wan_outfile_write(outfile *f, const void *data, size_t size, error *e
     return WAN_OK;
 }
 
-/* After the rename the file is there; a file system that cannot sync a folder (EINVAL) is no reason to fail. */
+/* After the rename the file is there; a file system that cannot sync a folder (EINVAL) is no reason
+ * to fail. */
 static int sync_folder(const char *folder) {
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* outfile.h - an output that appears under its name only when it is complete (media.md 13).
- * Bytes go to .NAME.PID.tmp in the same folder; commit syncs and renames it, abort removes it.  Errors of the disk are
- * WAN_E_SPACE or WAN_E_OUTPUT with the path, the reason and how far it got.  One thread per outfile. */
+ * Bytes go to .NAME.PID.tmp in the same folder; commit syncs and renames it, abort removes it.
+ * Errors of the disk are WAN_E_SPACE or WAN_E_OUTPUT with the path, the reason and how far it got.
+ * One thread per outfile. */
 #ifndef WAN_IO_OUTFILE_H
 #define WAN_IO_OUTFILE_H
 
@@ -16,7 +17,8 @@ outfile *wan_outfile_open(const char *path, error *err);
 int wan_outfile_fd(const outfile *f);
 const char *wan_outfile_temp(const outfile *f); /* path of the temporary file */
 wan_status wan_outfile_write(outfile *f, const void *data, size_t size, error *err);
-/* The error a failed write or another library's failure means: looks at errno_value and says it with the path. */
+/* The error a failed write or another library's failure means: looks at errno_value and says it
+ * with the path. */
 wan_status wan_outfile_fault(const outfile *f, int errno_value, error *err);
 /* Sync, rename, sync the folder, free.  On failure the temporary file is gone and so is f. */
 wan_status wan_outfile_commit(outfile *f, error *err);

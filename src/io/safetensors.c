@@ -36,9 +36,9 @@ static uint64_t read_u64(const uint8_t *p) {
 
 static bool find_dtype(const char *name, dtype *type) {
     static const dtype known[] = {
-        WAN_F32,         WAN_F16,     WAN_BF16,    WAN_F64,         WAN_I8,          WAN_U8,
-        WAN_I16,         WAN_I32,     WAN_I64,     WAN_BOOL,        WAN_F8_E4M3,     WAN_F8_E5M2,
-        WAN_U16,         WAN_U32,     WAN_U64,     WAN_C64,         WAN_F8_E8M0,     WAN_F8_E4M3FNUZ,
+        WAN_F32,         WAN_F16,     WAN_BF16,    WAN_F64,  WAN_I8,      WAN_U8,
+        WAN_I16,         WAN_I32,     WAN_I64,     WAN_BOOL, WAN_F8_E4M3, WAN_F8_E5M2,
+        WAN_U16,         WAN_U32,     WAN_U64,     WAN_C64,  WAN_F8_E8M0, WAN_F8_E4M3FNUZ,
         WAN_F8_E5M2FNUZ, WAN_F6_E2M3, WAN_F6_E3M2, WAN_F4,
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
@@ -138,9 +138,10 @@ static wan_status check_cover(const safetensors *s, error *err) {
         const named_tensor *n = &s->tensor[i];
         uint64_t from = (uint64_t)((const uint8_t *)n->t.data - s->data);
         if (from != at)
-            return wan_fail(err, WAN_E_FORMAT,
-                            "%s: %s begins at byte %llu of the data, the one before it ends at %llu",
-                            s->path, n->name, (unsigned long long)from, (unsigned long long)at);
+            return wan_fail(
+                err, WAN_E_FORMAT,
+                "%s: %s begins at byte %llu of the data, the one before it ends at %llu", s->path,
+                n->name, (unsigned long long)from, (unsigned long long)at);
         at += wan_bytes(n->t);
     }
     if (at != s->size)
@@ -257,7 +258,9 @@ void wan_safetensors_close(safetensors *s) {
     free(s);
 }
 
-size_t wan_safetensors_count(const safetensors *s) { return s->count; }
+size_t wan_safetensors_count(const safetensors *s) {
+    return s->count;
+}
 
 const named_tensor *wan_safetensors_at(const safetensors *s, size_t i) {
     return i < s->count ? &s->tensor[i] : NULL;
@@ -272,10 +275,14 @@ const char *wan_safetensors_meta(const safetensors *s, const char *key) {
     return json_string_value(json_object_get(json_object_get(s->root, "__metadata__"), key));
 }
 
-size_t wan_safetensors_meta_count(const safetensors *s) { return s->meta_count; }
+size_t wan_safetensors_meta_count(const safetensors *s) {
+    return s->meta_count;
+}
 
 const char *wan_safetensors_meta_key(const safetensors *s, size_t i) {
     return i < s->meta_count ? s->meta_key[i] : NULL;
 }
 
-void wan_safetensors_drop_pages(const safetensors *s) { wan_map_drop(&s->map); }
+void wan_safetensors_drop_pages(const safetensors *s) {
+    wan_map_drop(&s->map);
+}

@@ -16,7 +16,8 @@ typedef struct raw_shape {
 /* Bytes of so many elements of that type; whole blocks, no overflow on the way. */
 wan_status wan_shape_bytes(const raw_shape *s, dtype type, const char *path, const char *name,
                            uint64_t *bytes, error *err);
-/* Leaves out axes of 1, slowest first, until a tensor can hold the rest; refuses what stays too long. */
+/* Leaves out axes of 1, slowest first, until a tensor can hold the rest; refuses what stays too
+ * long. */
 wan_status wan_shape_fold(raw_shape *s, const char *path, const char *name, error *err);
 
 #endif

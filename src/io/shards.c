@@ -44,7 +44,8 @@ static wan_status read_map(shard_index *x, json_t *map, error *err) {
             return wan_fail(err, WAN_E_FORMAT, "%s: a tensor's name in weight_map is %s", x->path,
                             *name ? "not text" : "empty");
         if (!file)
-            return wan_fail(err, WAN_E_FORMAT, "%s: %s is not mapped to a file name", x->path, name);
+            return wan_fail(err, WAN_E_FORMAT, "%s: %s is not mapped to a file name", x->path,
+                            name);
         if (!wan_shard_name_ok(file))
             return wan_fail(err, WAN_E_FORMAT,
                             "%s: %s is mapped to '%s', which is not a plain file name", x->path,
@@ -126,13 +127,17 @@ void wan_shard_index_close(shard_index *x) {
     free(x);
 }
 
-size_t wan_shard_index_files(const shard_index *x) { return x->files; }
+size_t wan_shard_index_files(const shard_index *x) {
+    return x->files;
+}
 
 const char *wan_shard_index_file(const shard_index *x, size_t i) {
     return i < x->files ? x->file[i] : NULL;
 }
 
-size_t wan_shard_index_tensors(const shard_index *x) { return x->tensors; }
+size_t wan_shard_index_tensors(const shard_index *x) {
+    return x->tensors;
+}
 
 const char *wan_shard_index_tensor(const shard_index *x, size_t i) {
     return i < x->tensors ? x->tensor[i] : NULL;
@@ -143,7 +148,8 @@ size_t wan_shard_index_where(const shard_index *x, size_t i) {
 }
 
 size_t wan_shard_index_find(const shard_index *x, const char *name) {
-    const char *file = json_string_value(json_object_get(json_object_get(x->root, "weight_map"), name));
+    const char *file =
+        json_string_value(json_object_get(json_object_get(x->root, "weight_map"), name));
     if (!file)
         return WAN_NOT_FOUND;
     const char **at = bsearch(&file, x->file, x->files, sizeof *x->file, by_text);
@@ -151,8 +157,8 @@ size_t wan_shard_index_find(const shard_index *x, const char *name) {
 }
 
 wan_status wan_shard_index_check(const shard_index *x,
-                                 bool (*has)(void *user, size_t file, const char *name),
-                                 void *user, error *err) {
+                                 bool (*has)(void *user, size_t file, const char *name), void *user,
+                                 error *err) {
     for (size_t i = 0; i < x->tensors; i++)
         if (!has(user, x->where[i], x->tensor[i]))
             return wan_fail(err, WAN_E_FORMAT, "%s: %s should be in %s, but is not", x->path,
@@ -224,15 +230,21 @@ void wan_shards_close(shards *s) {
     free(s);
 }
 
-const shard_index *wan_shards_index(const shards *s) { return s->index; }
+const shard_index *wan_shards_index(const shards *s) {
+    return s->index;
+}
 
-size_t wan_shards_files(const shards *s) { return s->files; }
+size_t wan_shards_files(const shards *s) {
+    return s->files;
+}
 
 const safetensors *wan_shards_file(const shards *s, size_t i) {
     return i < s->files ? s->file[i] : NULL;
 }
 
-const char *wan_shards_path(const shards *s, size_t i) { return i < s->files ? s->path[i] : NULL; }
+const char *wan_shards_path(const shards *s, size_t i) {
+    return i < s->files ? s->path[i] : NULL;
+}
 
 /* "-ddddd-of-ddddd" before the ending */
 bool wan_shard_number(const char *name, size_t *stem, int *number, int *of) {

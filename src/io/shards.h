@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* shards.h - a model cut into several safetensors files with an index (NAME.safetensors.index.json).
- * The index alone says which tensor is in which file; opening the set opens every file once and checks that each
- * tensor is where the index says.  Read-only and thread-safe after open. */
+/* shards.h - a model cut into several safetensors files with an index
+ * (NAME.safetensors.index.json). The index alone says which tensor is in which file; opening the
+ * set opens every file once and checks that each tensor is where the index says.  Read-only and
+ * thread-safe after open. */
 #ifndef WAN_IO_SHARDS_H
 #define WAN_IO_SHARDS_H
 
@@ -25,8 +26,9 @@ size_t wan_shard_index_where(const shard_index *x, size_t i);
 /* Position of the file of a tensor by name, or -1. */
 size_t wan_shard_index_find(const shard_index *x, const char *name);
 /* Every tensor of the index must be in its file; has(user, file, name) looks. */
-wan_status wan_shard_index_check(const shard_index *x, bool (*has)(void *user, size_t file, const char *name),
-                                 void *user, error *err);
+wan_status wan_shard_index_check(const shard_index *x,
+                                 bool (*has)(void *user, size_t file, const char *name), void *user,
+                                 error *err);
 
 /* A file name that names a file of the same folder and nothing else. */
 bool wan_shard_name_ok(const char *name);
@@ -40,7 +42,8 @@ const safetensors *wan_shards_file(const shards *s, size_t i);
 const char *wan_shards_path(const shards *s, size_t i);
 const shard_index *wan_shards_index(const shards *s);
 
-/* "model-00002-of-00005.safetensors": length of "model", number, how many; false when it is not called like that. */
+/* "model-00002-of-00005.safetensors": length of "model", number, how many; false when it is not
+ * called like that. */
 bool wan_shard_number(const char *name, size_t *stem, int *number, int *of);
 
 #endif

@@ -63,7 +63,9 @@ static wan_status reserve(binder *b, error *err) {
     return WAN_OK;
 }
 
-static void own(binder *b, void *p, size_t bytes) { b->mine[b->count++] = (owned){p, bytes}; }
+static void own(binder *b, void *p, size_t bytes) {
+    b->mine[b->count++] = (owned){p, bytes};
+}
 
 /* `like` in device memory of ours, filled from host floats; in a plan only counted. */
 static wan_status upload(binder *b, const float *values, tensor like, tensor *out, error *err) {
@@ -81,8 +83,8 @@ static wan_status upload(binder *b, const float *values, tensor like, tensor *ou
     return WAN_OK;
 }
 
-wan_status wan_bind_values(binder *b, const float *values, int rank, const int64_t *dim, tensor *out,
-                           error *err) {
+wan_status wan_bind_values(binder *b, const float *values, int rank, const int64_t *dim,
+                           tensor *out, error *err) {
     tensor t = wan_tensor(WAN_F32, rank, dim, (void *)(uintptr_t)values);
     b->bytes += wan_bytes(t);
     if (wan_is_dry(b->c)) {
@@ -92,7 +94,8 @@ wan_status wan_bind_values(binder *b, const float *values, int rank, const int64
     return upload(b, values, t, out, err);
 }
 
-/* ------------------------------------------------------------------------------------------------------ finding */
+/* ------------------------------------------------------------------------------------------------------
+ * finding */
 
 static wan_status compose(const binder *b, const char *prefix, const char *name, const char *suffix,
                           char text[NAME_ROOM], error *err) {
@@ -125,8 +128,8 @@ static wan_status missing(const binder *b, const char *name, tensor want, tensor
 static wan_status wrong_shape(const stored *t, tensor want, const char *more, error *err) {
     char have[128], need[128];
     return wan_fail(err, WAN_E_SHAPE, "%s: %s is %s, the model needs %s%s", t->file, t->source,
-                    wan_shape_text(t->t, have, sizeof have), wan_shape_text(want, need, sizeof need),
-                    more);
+                    wan_shape_text(t->t, have, sizeof have),
+                    wan_shape_text(want, need, sizeof need), more);
 }
 
 static wan_status wrong_type(const stored *t, const char *use, error *err) {
@@ -134,7 +137,8 @@ static wan_status wrong_type(const stored *t, const char *use, error *err) {
                     t->file, t->source, wan_dtype(t->t.type)->name, use);
 }
 
-/* ------------------------------------------------------------------------------------------------------ vectors */
+/* ------------------------------------------------------------------------------------------------------
+ * vectors */
 
 /* Equal but for axes of length 1, which writers add and drop. */
 static bool same_but_ones(tensor a, tensor b) {
@@ -152,7 +156,8 @@ static bool same_but_ones(tensor a, tensor b) {
 }
 
 static wan_status convert(binder *b, const stored *t, tensor want, tensor *out, error *err) {
-    if (t->t.type != WAN_F32 && t->t.type != WAN_F16 && t->t.type != WAN_BF16 && t->t.type != WAN_F64)
+    if (t->t.type != WAN_F32 && t->t.type != WAN_F16 && t->t.type != WAN_BF16 &&
+        t->t.type != WAN_F64)
         return wrong_type(t, "a vector (F32, F16, BF16 and F64 are fine)", err);
     b->bytes += wan_bytes(want);
     if (wan_is_dry(b->c)) {
@@ -179,9 +184,11 @@ static wan_status bind_vector(binder *b, const char *name, tensor want, bool opt
     return convert(b, t, want, out, err);
 }
 
-/* ----------------------------------------------------------------------------------------------------- matrices */
+/* -----------------------------------------------------------------------------------------------------
+ * matrices */
 
-/* [a, b], or [a, ...] whose trailing axes multiply to b, or the same with the two slowest axes folded into one. */
+/* [a, b], or [a, ...] whose trailing axes multiply to b, or the same with the two slowest axes
+ * folded into one. */
 static bool fits_matrix(tensor t, int64_t a, int64_t b) {
     if (t.rank < 2 || wan_elements(t) != a * b)
         return false;
@@ -239,10 +246,11 @@ static wan_status bind_kernel(binder *b, const stored *t, tensor want, tensor *o
     return put(b, t, as, out, err);
 }
 
-/* --------------------------------------------------------------------------------------------------------- rows */
+/* ---------------------------------------------------------------------------------------------------------
+ * rows */
 
-static wan_status bind_weight(binder *b, const char *prefix, const binding *r, tensor want, void *field,
-                              error *err) {
+static wan_status bind_weight(binder *b, const char *prefix, const binding *r, tensor want,
+                              void *field, error *err) {
     char name[NAME_ROOM];
     wan_status s = compose(b, prefix, r->name, ".weight", name, err);
     if (s != WAN_OK)
@@ -256,13 +264,15 @@ static wan_status bind_weight(binder *b, const char *prefix, const binding *r, t
     if (!t)
         s = missing(b, name, want, weight, err);
     else
-        s = r->kind == BIND_CONV ? bind_kernel(b, t, want, weight, err) : bind_matrix(b, t, want, weight, err);
+        s = r->kind == BIND_CONV ? bind_kernel(b, t, want, weight, err)
+                                 : bind_matrix(b, t, want, weight, err);
     if (s != WAN_OK || r->kind == BIND_TABLE || r->kind == BIND_LINEAR_PLAIN)
         return s;
     tensor *bias = r->kind == BIND_CONV ? &((conv *)field)->bias : &((linear *)field)->bias;
     s = compose(b, prefix, r->name, ".bias", name, err);
-    return s == WAN_OK ? bind_vector(b, name, wan_tensor(WAN_F32, 1, want.dim, NULL), false, bias, err)
-                       : s;
+    return s == WAN_OK
+               ? bind_vector(b, name, wan_tensor(WAN_F32, 1, want.dim, NULL), false, bias, err)
+               : s;
 }
 
 static wan_status bind_row(binder *b, const char *prefix, const binding *r, const int64_t *sizes,
@@ -303,4 +313,6 @@ size_t wan_binder_unused(const binder *b, char *text, size_t size) {
     return n;
 }
 
-size_t wan_binder_bytes(const binder *b) { return b->bytes; }
+size_t wan_binder_bytes(const binder *b) {
+    return b->bytes;
+}

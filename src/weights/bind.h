@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bind.h - from names to struct fields: one row per weight.
- * Shape checks, sizes, inspect and later LoRA targets read the same rows.  Large weights stay where they are (mapped) or
- * are placed on the device as stored; vectors become f32 in memory the binder owns. */
+ * Shape checks, sizes, inspect and later LoRA targets read the same rows.  Large weights stay where
+ * they are (mapped) or are placed on the device as stored; vectors become f32 in memory the binder
+ * owns. */
 #ifndef WAN_WEIGHTS_BIND_H
 #define WAN_WEIGHTS_BIND_H
 
@@ -11,18 +12,18 @@
 typedef enum bind_kind {
     BIND_LINEAR,       /* linear: NAME.weight [a, b], NAME.bias [a] */
     BIND_LINEAR_PLAIN, /* linear without bias: NAME.weight [a, b] */
-    BIND_VECTOR,       /* tensor f32: NAME.weight, as many elements as a * b (b 0: a), any leading ones */
-    BIND_BARE,         /* the same, for a tensor called NAME itself */
-    BIND_TABLE,        /* tensor as stored: NAME.weight [a, b], for wan_rows */
-    BIND_CONV          /* conv: NAME.weight [a, b, ...any kernel], NAME.bias [a] */
+    BIND_VECTOR, /* tensor f32: NAME.weight, as many elements as a * b (b 0: a), any leading ones */
+    BIND_BARE,   /* the same, for a tensor called NAME itself */
+    BIND_TABLE,  /* tensor as stored: NAME.weight [a, b], for wan_rows */
+    BIND_CONV    /* conv: NAME.weight [a, b, ...any kernel], NAME.bias [a] */
 } bind_kind;
 
 typedef struct binding {
     const char *name;
-    size_t offset;  /* of the field in the struct */
+    size_t offset; /* of the field in the struct */
     bind_kind kind;
-    int a, b;       /* index into `sizes`: the dimensions in the config's symbols; sizes[0] must be 0 */
-    bool optional;  /* absent is fine: the field stays zero */
+    int a, b; /* index into `sizes`: the dimensions in the config's symbols; sizes[0] must be 0 */
+    bool optional; /* absent is fine: the field stays zero */
 } binding;
 
 typedef struct binder binder;
@@ -31,13 +32,14 @@ typedef struct binder binder;
 binder *wan_binder_open(const store *s, compute *c, error *err);
 void wan_binder_close(binder *b);
 
-/* Fills fields of `base` from tensors called PREFIX + row.name.  A missing tensor or a wrong shape is an error that
- * names the file, the tensor and both shapes. */
-wan_status wan_bind(binder *b, const char *prefix, const binding *rows, size_t count, const int64_t *sizes,
-                    void *base, error *err);
+/* Fills fields of `base` from tensors called PREFIX + row.name.  A missing tensor or a wrong shape
+ * is an error that names the file, the tensor and both shapes. */
+wan_status wan_bind(binder *b, const char *prefix, const binding *rows, size_t count,
+                    const int64_t *sizes, void *base, error *err);
 
 /* An f32 vector of our own making (tables, statistics) in device memory that the binder owns. */
-wan_status wan_bind_values(binder *b, const float *values, int rank, const int64_t *dim, tensor *out, error *err);
+wan_status wan_bind_values(binder *b, const float *values, int rank, const int64_t *dim,
+                           tensor *out, error *err);
 
 /* Names in the store that no row asked for so far: count, and the first few into text. */
 size_t wan_binder_unused(const binder *b, char *text, size_t size);

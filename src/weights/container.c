@@ -151,7 +151,8 @@ static bool ends_with(const char *text, const char *end) {
     return n >= m && !strcasecmp(text + n - m, end);
 }
 
-/* What the file is, from its first bytes; anything unreadable is left to the reader, which says why. */
+/* What the file is, from its first bytes; anything unreadable is left to the reader, which says
+ * why. */
 static void first_bytes(const char *path, unsigned char magic[4]) {
     memset(magic, 0, 4);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -165,13 +166,14 @@ static void first_bytes(const char *path, unsigned char magic[4]) {
 static wan_status refuse_pytorch(const char *path, error *err) {
     const char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
-    return wan_fail(err, WAN_E_FORMAT,
-                    "%s: PyTorch files are not read.  Take the same weights as .safetensors or .gguf, or "
-                    "convert it: python3 -c \"import torch, safetensors.torch as s; s.save_file({k: "
-                    "v.contiguous() for k, v in torch.load('%s', map_location='cpu', "
-                    "weights_only=True).items()}, '%.*s.safetensors')\"",
-                    path, name, (int)(strrchr(name, '.') ? strrchr(name, '.') - name : (long)strlen(name)),
-                    name);
+    return wan_fail(
+        err, WAN_E_FORMAT,
+        "%s: PyTorch files are not read.  Take the same weights as .safetensors or .gguf, or "
+        "convert it: python3 -c \"import torch, safetensors.torch as s; s.save_file({k: "
+        "v.contiguous() for k, v in torch.load('%s', map_location='cpu', "
+        "weights_only=True).items()}, '%.*s.safetensors')\"",
+        path, name, (int)(strrchr(name, '.') ? strrchr(name, '.') - name : (long)strlen(name)),
+        name);
 }
 
 static wan_status open_any(container *c, const char *path, error *err) {
@@ -231,13 +233,17 @@ void wan_container_close(container *c) {
     free(c);
 }
 
-size_t wan_container_count(const container *c) { return c->count; }
+size_t wan_container_count(const container *c) {
+    return c->count;
+}
 
 const contained *wan_container_at(const container *c, size_t i) {
     return i < c->count ? &c->item[i] : NULL;
 }
 
-bool wan_container_is_gguf(const container *c) { return c->gguf != NULL; }
+bool wan_container_is_gguf(const container *c) {
+    return c->gguf != NULL;
+}
 
 const char *wan_container_meta(const container *c, const char *key) {
     size_t at = wan_lookup_find(&c->keys, key);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* container.h - the weights of one path, whatever holds them: safetensors, a sharded set, GGUF.
- * Names are the publisher's; tensors point into the maps and live until close.  Read-only and thread-safe after open. */
+ * Names are the publisher's; tensors point into the maps and live until close.  Read-only and
+ * thread-safe after open. */
 #ifndef WAN_WEIGHTS_CONTAINER_H
 #define WAN_WEIGHTS_CONTAINER_H
 

@@ -42,7 +42,8 @@ bool wan_layout_file(const char *root, const char *relative, char *path, size_t 
     return join(root, (int)strlen(root), relative, path, size) && regular(path);
 }
 
-/* ---------------------------------------------------------------------------------------------- names in a folder */
+/* ----------------------------------------------------------------------------------------------
+ * names in a folder */
 
 typedef struct listing {
     const char *folder;
@@ -103,7 +104,8 @@ static bool is_pytorch(const char *name) {
     return ends_with(name, ".pth") || ends_with(name, ".pt") || ends_with(name, ".ckpt");
 }
 
-/* Files that stand for a whole set of weights: shards only where no index speaks for them, and then the first. */
+/* Files that stand for a whole set of weights: shards only where no index speaks for them, and then
+ * the first. */
 static bool is_candidate(const listing *l, const char *name) {
     size_t stem;
     int number, of;
@@ -126,10 +128,17 @@ static bool has_word(const char *name, const char *const *words) {
 }
 
 static bool fits_by_name(const char *name, part which) {
-    static const char *const text[] = {"t5", "text_enc", "text-enc", NULL}, *const vae[] = {"vae", NULL},
-                            *const dit[] = {"diffusion_pytorch_model", "transformer", "dit", "ti2v",
-                                            "t2v", "i2v", "wan", NULL},
-                            *const other[] = {"lora", "clip", "taew", NULL};
+    static const char *const text[] = {"t5", "text_enc", "text-enc", NULL},
+                             *const vae[] = {"vae", NULL},
+                             *const dit[] = {"diffusion_pytorch_model",
+                                             "transformer",
+                                             "dit",
+                                             "ti2v",
+                                             "t2v",
+                                             "i2v",
+                                             "wan",
+                                             NULL},
+                             *const other[] = {"lora", "clip", "taew", NULL};
     if (has_word(name, other))
         return false;
     bool is_vae = has_word(name, vae), is_text = has_word(name, text);
@@ -143,11 +152,13 @@ static bool fits_by_name(const char *name, part which) {
     }
 }
 
-/* -------------------------------------------------------------------------------------------------------- the search */
+/* --------------------------------------------------------------------------------------------------------
+ * the search */
 
 typedef struct search {
     part which;
-    bool own_folder; /* the folder is called after the part, so that a single file in it is the one */
+    bool own_folder; /* the folder is called after the part, so that a single file in it is the one
+                      */
     char found[PATH_ROOM], second[PATH_ROOM]; /* files that fit, empty: none */
     char other[PATH_ROOM];                    /* one that does not, and what it is instead */
     const char *other_looks;
@@ -217,8 +228,8 @@ static wan_status choose(search *s, const listing *l, error *err) {
     else
         look_inside(s, l, named > 0);
     if (s->second[0])
-        return wan_fail(err, WAN_E_USAGE, "%s and %s both look like the %s: name the one to use", s->found,
-                        s->second, wan_part_name(s->which));
+        return wan_fail(err, WAN_E_USAGE, "%s and %s both look like the %s: name the one to use",
+                        s->found, s->second, wan_part_name(s->which));
     return s->found[0] ? WAN_OK : nothing(s, l, err);
 }
 

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-/* How a name is read: # stands for digits, @ for one component without dots, a final $ for the rest, which `tail` may
- * translate further.  In `to` each # or @ takes the next thing read. */
+/* How a name is read: # stands for digits, @ for one component without dots, a final $ for the
+ * rest, which `tail` may translate further.  In `to` each # or @ takes the next thing read. */
 typedef struct rule {
     const char *from, *to;
     const struct rule *tail;
@@ -226,7 +226,8 @@ void wan_name_translate(const char *name, part which, layout from, char *out, si
 }
 
 size_t wan_layout_hits(const char *const *names, size_t count, part which, layout spelling) {
-    const rule *marks = spelling == LAYOUT_ORIGINAL ? original_marks[which] : rules[which][spelling];
+    const rule *marks =
+        spelling == LAYOUT_ORIGINAL ? original_marks[which] : rules[which][spelling];
     if (which == PART_VAE && spelling == LAYOUT_GGUF)
         marks = none; /* spelled as the original */
     size_t hits = 0;

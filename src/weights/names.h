@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* names.h - every publisher's spelling of a tensor name, translated once into ours.
- * Ours are the official ones of the Wan releases: transformer dit.md 4.1; text encoder text.md 1.6 first column; VAE
- * vae.md 5, except that a level's resampler is called by its role, not by its index:
- *   encoder.downsamples.I.resample.{weight,bias}   (original encoder.downsamples.I.downsamples.J.resample.1)
- *   encoder.downsamples.I.time_conv.{weight,bias}
+ * Ours are the official ones of the Wan releases: transformer dit.md 4.1; text encoder text.md 1.6
+ * first column; VAE vae.md 5, except that a level's resampler is called by its role, not by its
+ * index: encoder.downsamples.I.resample.{weight,bias}   (original
+ * encoder.downsamples.I.downsamples.J.resample.1) encoder.downsamples.I.time_conv.{weight,bias}
  *   decoder.upsamples.I.resample..., decoder.upsamples.I.time_conv...   likewise. */
 #ifndef WAN_WEIGHTS_NAMES_H
 #define WAN_WEIGHTS_NAMES_H

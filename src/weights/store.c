@@ -41,8 +41,11 @@ static wan_status check_part(store *s, error *err) {
                     wan_container_looks(s->c));
 }
 
-/* A text encoder may hold its embedding under both Hugging Face names; the second one keeps its own. */
-static bool is_twin(const char *source) { return !strcmp(source, "encoder.embed_tokens.weight"); }
+/* A text encoder may hold its embedding under both Hugging Face names; the second one keeps its
+ * own. */
+static bool is_twin(const char *source) {
+    return !strcmp(source, "encoder.embed_tokens.weight");
+}
 
 static bool has_source(const store *s, const char *name) {
     for (size_t i = 0; i < wan_container_count(s->c); i++)
@@ -146,11 +149,17 @@ const stored *wan_store_find(const store *s, const char *name) {
     return i == WAN_NOT_FOUND ? NULL : &s->item[i];
 }
 
-size_t wan_store_count(const store *s) { return s->count; }
+size_t wan_store_count(const store *s) {
+    return s->count;
+}
 
-const stored *wan_store_at(const store *s, size_t i) { return i < s->count ? &s->item[i] : NULL; }
+const stored *wan_store_at(const store *s, size_t i) {
+    return i < s->count ? &s->item[i] : NULL;
+}
 
-const char *wan_store_path(const store *s) { return s->path; }
+const char *wan_store_path(const store *s) {
+    return s->path;
+}
 
 const char *wan_store_layout(const store *s) {
     if (wan_container_is_gguf(s->c))
@@ -165,8 +174,14 @@ uint64_t wan_store_bytes(const store *s) {
     return n;
 }
 
-const json_t *wan_store_config(const store *s) { return s->config; }
+const json_t *wan_store_config(const store *s) {
+    return s->config;
+}
 
-const char *wan_store_meta(const store *s, const char *key) { return wan_container_meta(s->c, key); }
+const char *wan_store_meta(const store *s, const char *key) {
+    return wan_container_meta(s->c, key);
+}
 
-void wan_store_drop_pages(const store *s) { wan_container_drop_pages(s->c); }
+void wan_store_drop_pages(const store *s) {
+    wan_container_drop_pages(s->c);
+}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* store.h - one part of a model (transformer, text encoder, VAE) as named tensors, wherever they lie.
- * A store maps its file or files (single, sharded with index, GGUF) and translates the publisher's names into ours
- * (names.h) once.  Tensors point into the maps and live until close.  Read-only and thread-safe after open. */
+/* store.h - one part of a model (transformer, text encoder, VAE) as named tensors, wherever they
+ * lie. A store maps its file or files (single, sharded with index, GGUF) and translates the
+ * publisher's names into ours (names.h) once.  Tensors point into the maps and live until close.
+ * Read-only and thread-safe after open. */
 #ifndef WAN_WEIGHTS_STORE_H
 #define WAN_WEIGHTS_STORE_H
 
@@ -23,9 +24,10 @@ typedef struct stored {
     tensor t;           /* in the map; dimensions slowest first, whatever the container does */
 } stored;
 
-/* `path` is a weight file, an index (.safetensors.index.json), or a folder that holds one or the other.  Opening checks every
- * header completely: later calls cannot meet a bad offset.  The part tells which names to expect; a file that is no
- * such part is an error that says what it looks like instead. */
+/* `path` is a weight file, an index (.safetensors.index.json), or a folder that holds one or the
+ * other.  Opening checks every header completely: later calls cannot meet a bad offset.  The part
+ * tells which names to expect; a file that is no such part is an error that says what it looks like
+ * instead. */
 store *wan_store_open(const char *path, part which, error *err);
 void wan_store_close(store *s);
 
@@ -37,9 +39,11 @@ const char *wan_store_path(const store *s);
 const char *wan_store_layout(const store *s);
 /* Bytes of all tensors. */
 uint64_t wan_store_bytes(const store *s);
-/* config.json found beside the weights (or one folder up for the original layout), or NULL.  Owned by the store. */
+/* config.json found beside the weights (or one folder up for the original layout), or NULL.  Owned
+ * by the store. */
 const json_t *wan_store_config(const store *s);
-/* A metadata value (safetensors __metadata__ string, or a GGUF scalar printed as text); NULL if absent. */
+/* A metadata value (safetensors __metadata__ string, or a GGUF scalar printed as text); NULL if
+ * absent. */
 const char *wan_store_meta(const store *s, const char *key);
 /* Tells the kernel the pages are not needed for now: resident memory falls, nothing is lost. */
 void wan_store_drop_pages(const store *s);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as a GGUF file: refused with a sentence, or every tensor and every metadata value lies inside. */
+/* Any bytes as a GGUF file: refused with a sentence, or every tensor and every metadata value lies
+ * inside. */
 #include "fuzz.h"
 
 #include "io/gguf.h"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any bytes as a safetensors file: refused with a sentence, or every tensor lies inside and can be found again. */
+/* Any bytes as a safetensors file: refused with a sentence, or every tensor lies inside and can be
+ * found again. */
 #include "fuzz.h"
 
 #include "io/safetensors.h"

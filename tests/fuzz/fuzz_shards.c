@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Any bytes as the index of a sharded model, and what a folder holds.
- * Up to the first NUL the index; after it lines of "file tensor", the folder.  Names go through the translation too. */
+ * Up to the first NUL the index; after it lines of "file tensor", the folder.  Names go through the
+ * translation too. */
 #include "fuzz.h"
 
 #include "io/shards.h"
@@ -20,7 +21,8 @@ static bool has(void *user, size_t file, const char *name) {
     for (size_t at = 0; at < f->size;) {
         const char *line = f->text + at, *end = memchr(line, '\n', f->size - at);
         size_t n = end ? (size_t)(end - line) : f->size - at;
-        if (n == a + 1 + b && !memcmp(line, want, a) && line[a] == ' ' && !memcmp(line + a + 1, name, b))
+        if (n == a + 1 + b && !memcmp(line, want, a) && line[a] == ' ' &&
+            !memcmp(line + a + 1, name, b))
             return true;
         at += n + 1;
     }
@@ -56,7 +58,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         (void)wan_shard_number(wan_shard_index_file(x, i), &stem, &number, &of);
         MUST(i == 0 || strcmp(wan_shard_index_file(x, i - 1), wan_shard_index_file(x, i)) < 0);
     }
-    folder f = {.index = x, .text = end ? (const char *)end + 1 : NULL, .size = end ? size - n - 1 : 0};
+    folder f = {
+        .index = x, .text = end ? (const char *)end + 1 : NULL, .size = end ? size - n - 1 : 0};
     bool all = true;
     for (size_t i = 0; i < wan_shard_index_tensors(x); i++) {
         const char *name = wan_shard_index_tensor(x, i);

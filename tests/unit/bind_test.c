@@ -37,7 +37,11 @@ static tensor fake_place(void *device, tensor host, error *err) {
     return host;
 }
 
-static const backend fake = {.name = "fake", .alloc = fake_alloc, .free = fake_free, .upload = fake_upload, .place = fake_place};
+static const backend fake = {.name = "fake",
+                             .alloc = fake_alloc,
+                             .free = fake_free,
+                             .upload = fake_upload,
+                             .place = fake_place};
 
 static int setup(void **state) {
     (void)state;
@@ -78,18 +82,24 @@ static const binding rows[] = {
 /* Names are in a namespace of a transformer, so that the store takes them. */
 #define P "blocks.0.self_attn."
 static const spec good[] = {
-    {P "q.weight", WAN_F32, 2, {4, 8}},         {P "q.bias", WAN_F16, 1, {4}},
-    {P "plain.weight", WAN_BF16, 2, {4, 8}},    {P "patch.weight", WAN_F32, 5, {4, 2, 1, 2, 2}},
-    {P "patch.bias", WAN_F64, 1, {4}},          {P "norm.weight", WAN_BF16, 4, {4, 1, 1, 1}},
-    {P "modulation", WAN_F32, 3, {1, 6, 4}},    {P "table.weight", WAN_F16, 2, {5, 8}},
-    {P "kernel.weight", WAN_BF16, 5, {4, 5, 3, 1, 1}}, {P "kernel.bias", WAN_F32, 1, {4}},
+    {P "q.weight", WAN_F32, 2, {4, 8}},
+    {P "q.bias", WAN_F16, 1, {4}},
+    {P "plain.weight", WAN_BF16, 2, {4, 8}},
+    {P "patch.weight", WAN_F32, 5, {4, 2, 1, 2, 2}},
+    {P "patch.bias", WAN_F64, 1, {4}},
+    {P "norm.weight", WAN_BF16, 4, {4, 1, 1, 1}},
+    {P "modulation", WAN_F32, 3, {1, 6, 4}},
+    {P "table.weight", WAN_F16, 2, {5, 8}},
+    {P "kernel.weight", WAN_BF16, 5, {4, 5, 3, 1, 1}},
+    {P "kernel.bias", WAN_F32, 1, {4}},
     {P "left.over", WAN_F32, 1, {1}},
 };
 
 static wan_status bind_all(const spec *s, size_t n, bool gguf, block *b, error *err) {
     *err = (error){0};
     *b = (block){0};
-    const char *path = gguf ? make_gguf(folder, "w.gguf", s, n) : make_weights(folder, "w.safetensors", s, n);
+    const char *path =
+        gguf ? make_gguf(folder, "w.gguf", s, n) : make_weights(folder, "w.safetensors", s, n);
     store *st = wan_store_open(path, PART_DIT, err);
     if (!st)
         fail_msg("%s", err->message);
@@ -118,7 +128,8 @@ static void every_kind(void **state) {
     for (int pass = 0; pass < 2; pass++) {
         far = pass == 1;
         error err = {0};
-        store *s = wan_store_open(make_weights(folder, "w.safetensors", good, COUNT(good)), PART_DIT, &err);
+        store *s = wan_store_open(make_weights(folder, "w.safetensors", good, COUNT(good)),
+                                  PART_DIT, &err);
         assert_non_null(s);
         compute c = {.be = &fake};
         binder *bi = wan_binder_open(s, &c, &err);
@@ -159,7 +170,8 @@ static void every_kind(void **state) {
 static void dry(void **state) {
     (void)state;
     error err = {0};
-    store *s = wan_store_open(make_weights(folder, "w.safetensors", good, COUNT(good)), PART_DIT, &err);
+    store *s =
+        wan_store_open(make_weights(folder, "w.safetensors", good, COUNT(good)), PART_DIT, &err);
     assert_non_null(s);
     compute c = wan_compute_dry();
     binder *bi = wan_binder_open(s, &c, &err);
@@ -180,7 +192,8 @@ static void dry(void **state) {
 static void values_of_ours(void **state) {
     (void)state;
     error err = {0};
-    store *s = wan_store_open(make_weights(folder, "w.safetensors", good, COUNT(good)), PART_DIT, &err);
+    store *s =
+        wan_store_open(make_weights(folder, "w.safetensors", good, COUNT(good)), PART_DIT, &err);
     compute c = {.be = &fake};
     binder *bi = wan_binder_open(s, &c, &err);
     float values[6] = {1, 2, 3, 4, 5, 6};
@@ -217,13 +230,13 @@ static void with(const spec *s, bool gguf, wan_status code, const char *part_of_
 static void shapes_that_fit(void **state) {
     (void)state;
     static const spec fits[] = {
-        {P "patch.weight", WAN_F16, 4, {8, 1, 2, 2}},      /* two slowest axes folded */
+        {P "patch.weight", WAN_F16, 4, {8, 1, 2, 2}}, /* two slowest axes folded */
         {P "patch.weight", WAN_F16, 2, {4, 8}},
-        {P "modulation", WAN_F16, 2, {6, 4}},              /* leading 1 dropped */
+        {P "modulation", WAN_F16, 2, {6, 4}}, /* leading 1 dropped */
         {P "modulation", WAN_F32, 5, {1, 1, 6, 1, 4}},
         {P "norm.weight", WAN_F32, 1, {4}},
         {P "kernel.weight", WAN_F32, 4, {4, 5, 3, 3}},
-        {P "kernel.weight", WAN_F32, 4, {20, 3, 1, 1}},    /* folded */
+        {P "kernel.weight", WAN_F32, 4, {20, 3, 1, 1}}, /* folded */
         {P "q.weight", WAN_F32, 4, {4, 8, 1, 1}},
     };
     for (size_t i = 0; i < COUNT(fits); i++)
@@ -245,11 +258,13 @@ static void shapes_that_do_not(void **state) {
         {{P "modulation", WAN_F32, 2, {4, 6}}, "is [4, 6], the model needs [6, 4]"},
         {{P "modulation", WAN_F32, 1, {24}}, "is [24]"},
         {{P "table.weight", WAN_F32, 2, {6, 8}}, "is [6, 8], the model needs [5, 8]"},
-        {{P "kernel.weight", WAN_F32, 5, {5, 4, 3, 1, 1}}, "is [5, 4, 3, 1, 1], the model needs [4, 5] and a kernel"},
+        {{P "kernel.weight", WAN_F32, 5, {5, 4, 3, 1, 1}},
+         "is [5, 4, 3, 1, 1], the model needs [4, 5] and a kernel"},
         {{P "kernel.weight", WAN_F32, 2, {4, 5}}, "and a kernel"},
         {{P "kernel.weight", WAN_F32, 4, {5, 4, 1, 1}}, "and a kernel"},
         {{P "kernel.bias", WAN_F32, 1, {5}}, "kernel.bias is [5]"},
-        {{P "q.weight", WAN_F32, -1, {0}}, "has no tensor " P "q.weight, the model needs it as [4, 8]"},
+        {{P "q.weight", WAN_F32, -1, {0}},
+         "has no tensor " P "q.weight, the model needs it as [4, 8]"},
         {{P "q.bias", WAN_F32, -1, {0}}, "has no tensor " P "q.bias"},
         {{P "norm.weight", WAN_F32, -1, {0}}, "has no tensor " P "norm.weight"},
         {{P "modulation", WAN_F32, -1, {0}}, "has no tensor " P "modulation"},
@@ -279,11 +294,15 @@ static void types(void **state) {
 static void blocks(void **state) {
     (void)state;
     static const int64_t wide[] = {0, 4, 32, 32};
-    static const spec s[] = {{P "m.weight", WAN_Q8_0, 2, {4, 32}}, {P "v.weight", WAN_Q8_0, 1, {32}},
-                             {P "c.weight", WAN_Q8_0, 4, {4, 32, 1, 32}}, {P "c.bias", WAN_F32, 1, {4}},
+    static const spec s[] = {{P "m.weight", WAN_Q8_0, 2, {4, 32}},
+                             {P "v.weight", WAN_Q8_0, 1, {32}},
+                             {P "c.weight", WAN_Q8_0, 4, {4, 32, 1, 32}},
+                             {P "c.bias", WAN_F32, 1, {4}},
                              {P "k.weight", WAN_Q4_K, 2, {4, 256}}};
-    static const binding m = {"m", 0, BIND_LINEAR_PLAIN, 1, 2, false}, t = {"m", 0, BIND_TABLE, 1, 2, false},
-                         v = {"v", 0, BIND_VECTOR, 3, 0, false}, k = {"c", 0, BIND_CONV, 1, 2, false},
+    static const binding m = {"m", 0, BIND_LINEAR_PLAIN, 1, 2, false},
+                         t = {"m", 0, BIND_TABLE, 1, 2, false},
+                         v = {"v", 0, BIND_VECTOR, 3, 0, false},
+                         k = {"c", 0, BIND_CONV, 1, 2, false},
                          q = {"k", 0, BIND_LINEAR_PLAIN, 1, 2, false};
     error err = {0};
     store *st = wan_store_open(make_gguf(folder, "w.gguf", s, COUNT(s)), PART_DIT, &err);
@@ -321,8 +340,8 @@ static void no_memory(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(every_kind), TEST(dry),    TEST(values_of_ours), TEST(shapes_that_fit), TEST(shapes_that_do_not),
-        TEST(types),      TEST(blocks), TEST(no_memory),
+        TEST(every_kind),         TEST(dry),   TEST(values_of_ours), TEST(shapes_that_fit),
+        TEST(shapes_that_do_not), TEST(types), TEST(blocks),         TEST(no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* files.h - for tests of readers: bytes put together by hand, and a folder of our own to put files in. */
+/* files.h - for tests of readers: bytes put together by hand, and a folder of our own to put files
+ * in. */
 #ifndef WAN_TESTS_FILES_H
 #define WAN_TESTS_FILES_H
 
@@ -64,7 +65,9 @@ static inline int remove_one(const char *path, const struct stat *st, int kind, 
     return remove(path);
 }
 
-static inline void remove_folder(const char *path) { nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS); }
+static inline void remove_folder(const char *path) {
+    nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
 
 static inline size_t count_files(const char *path) {
     size_t n = 0;
@@ -76,7 +79,8 @@ static inline size_t count_files(const char *path) {
     return n;
 }
 
-/* FOLDER/NAME with these bytes; folders in NAME are made.  Returns its path, valid until the next call but seven. */
+/* FOLDER/NAME with these bytes; folders in NAME are made.  Returns its path, valid until the next
+ * call but seven. */
 static inline const char *make_file(const char *folder, const char *name, const void *p, size_t n) {
     static char path[8][1024];
     static int turn;

@@ -58,7 +58,10 @@ static gguf *finish(maker *m, error *err) {
     return wan_gguf_open_bytes(m->b.at, m->b.n, "test", err);
 }
 
-#define NE(...) (int)(sizeof((uint64_t[]){__VA_ARGS__}) / 8), (uint64_t[]){__VA_ARGS__}
+#define NE(...)                                                                                    \
+    (int)(sizeof((uint64_t[]){__VA_ARGS__}) / 8), (uint64_t[]) {                                   \
+        __VA_ARGS__                                                                                \
+    }
 
 static void make_good(maker *m) {
     begin(m, 3);
@@ -75,7 +78,8 @@ static void make_good(maker *m) {
     meta_array(m, "tokens", GGUF_STRING, 3);
     put_string(&m->b, "<pad>");
     put_string(&m->b, "");
-    put_string(&m->b, "\xe2\x96\x81" "a");
+    put_string(&m->b, "\xe2\x96\x81"
+                      "a");
     meta_array(m, "scores", GGUF_F64, 2);
     put_number(&m->b, 0x3ff0000000000000, 8);
     put_number(&m->b, 0xc000000000000000, 8);
@@ -377,15 +381,18 @@ static void all_types(void **state) {
         uint64_t elements;
         size_t bytes;
     } type[] = {
-        {0, "F32", 1, 4},        {1, "F16", 1, 2},        {2, "Q4_0", 32, 18},     {3, "Q4_1", 32, 20},
-        {6, "Q5_0", 32, 22},     {7, "Q5_1", 32, 24},     {8, "Q8_0", 32, 34},     {9, "Q8_1", 32, 36},
-        {10, "Q2_K", 256, 84},   {11, "Q3_K", 256, 110},  {12, "Q4_K", 256, 144},  {13, "Q5_K", 256, 176},
-        {14, "Q6_K", 256, 210},  {15, "Q8_K", 256, 292},  {16, "IQ2_XXS", 256, 66}, {17, "IQ2_XS", 256, 74},
-        {18, "IQ3_XXS", 256, 98}, {19, "IQ1_S", 256, 50}, {20, "IQ4_NL", 32, 18},  {21, "IQ3_S", 256, 110},
-        {22, "IQ2_S", 256, 82},  {23, "IQ4_XS", 256, 136}, {24, "I8", 1, 1},       {25, "I16", 1, 2},
-        {26, "I32", 1, 4},       {27, "I64", 1, 8},       {28, "F64", 1, 8},       {29, "IQ1_M", 256, 56},
-        {30, "BF16", 1, 2},      {34, "TQ1_0", 256, 54},  {35, "TQ2_0", 256, 66},  {39, "MXFP4", 32, 17},
-        {40, "NVFP4", 64, 36},   {41, "Q1_0", 128, 18},
+        {0, "F32", 1, 4},         {1, "F16", 1, 2},         {2, "Q4_0", 32, 18},
+        {3, "Q4_1", 32, 20},      {6, "Q5_0", 32, 22},      {7, "Q5_1", 32, 24},
+        {8, "Q8_0", 32, 34},      {9, "Q8_1", 32, 36},      {10, "Q2_K", 256, 84},
+        {11, "Q3_K", 256, 110},   {12, "Q4_K", 256, 144},   {13, "Q5_K", 256, 176},
+        {14, "Q6_K", 256, 210},   {15, "Q8_K", 256, 292},   {16, "IQ2_XXS", 256, 66},
+        {17, "IQ2_XS", 256, 74},  {18, "IQ3_XXS", 256, 98}, {19, "IQ1_S", 256, 50},
+        {20, "IQ4_NL", 32, 18},   {21, "IQ3_S", 256, 110},  {22, "IQ2_S", 256, 82},
+        {23, "IQ4_XS", 256, 136}, {24, "I8", 1, 1},         {25, "I16", 1, 2},
+        {26, "I32", 1, 4},        {27, "I64", 1, 8},        {28, "F64", 1, 8},
+        {29, "IQ1_M", 256, 56},   {30, "BF16", 1, 2},       {34, "TQ1_0", 256, 54},
+        {35, "TQ2_0", 256, 66},   {39, "MXFP4", 32, 17},    {40, "NVFP4", 64, 36},
+        {41, "Q1_0", 128, 18},
     };
     for (size_t i = 0; i < sizeof type / sizeof type[0]; i++) {
         error err;
@@ -462,12 +469,18 @@ static void from_disk(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_file),      cmocka_unit_test(metadata),
-        cmocka_unit_test(truncated_anywhere), cmocka_unit_test(heads),
-        cmocka_unit_test(hostile_counts), cmocka_unit_test(bad_metadata),
-        cmocka_unit_test(alignment),      cmocka_unit_test(bad_tensors),
-        cmocka_unit_test(names),          cmocka_unit_test(all_types),
-        cmocka_unit_test(original_shape), cmocka_unit_test(from_disk),
+        cmocka_unit_test(good_file),
+        cmocka_unit_test(metadata),
+        cmocka_unit_test(truncated_anywhere),
+        cmocka_unit_test(heads),
+        cmocka_unit_test(hostile_counts),
+        cmocka_unit_test(bad_metadata),
+        cmocka_unit_test(alignment),
+        cmocka_unit_test(bad_tensors),
+        cmocka_unit_test(names),
+        cmocka_unit_test(all_types),
+        cmocka_unit_test(original_shape),
+        cmocka_unit_test(from_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,7 +22,8 @@ static void files(void **state) {
     json_t *j = wan_json_load(make_file(folder, "good", "{\"a\":1}", 7), &err);
     assert_int_equal(json_integer_value(json_object_get(j, "a")), 1);
     json_decref(j);
-    static const char *const bad[] = {"{", "[1]", "{\"a\":1}x", "{\"a\":1,\"a\":2}", "{\"a\":\"\xff\"}"};
+    static const char *const bad[] = {"{", "[1]", "{\"a\":1}x", "{\"a\":1,\"a\":2}",
+                                      "{\"a\":\"\xff\"}"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         const char *path = make_file(folder, "bad", bad[i], strlen(bad[i]));
         err = (error){0};

@@ -34,7 +34,8 @@ static void expect_found(const char *root, part which, const char *relative) {
     assert_string_equal(got, want);
 }
 
-static void expect_not_found(const char *root, part which, wan_status code, const char *part_of_message) {
+static void expect_not_found(const char *root, part which, wan_status code,
+                             const char *part_of_message) {
     char got[4096];
     error err = {0};
     assert_int_equal(wan_layout_find(root, which, got, sizeof got, &err), code);
@@ -67,7 +68,8 @@ static void original(void **state) {
     (void)state;
     weights("diffusion_pytorch_model-00001-of-00002.safetensors", PART_DIT);
     weights("diffusion_pytorch_model-00002-of-00002.safetensors", PART_DIT);
-    make_file(folder, "diffusion_pytorch_model.safetensors.index.json", "{}", 2); /* found, not read */
+    make_file(folder, "diffusion_pytorch_model.safetensors.index.json", "{}",
+              2); /* found, not read */
     weights("models_t5_umt5-xxl-enc-bf16.safetensors", PART_TEXT);
     weights("Wan2.2_VAE.safetensors", PART_VAE);
     make_file(folder, "google/umt5-xxl/spiece.model", "x", 1);
@@ -115,7 +117,8 @@ static void doubts(void **state) {
     expect_found(folder, PART_DIT, "dit-a.safetensors");
     weights("dit-c.safetensors", PART_DIT);
     expect_not_found(folder, PART_DIT, WAN_E_USAGE, "dit-a.safetensors and ");
-    expect_not_found(folder, PART_DIT, WAN_E_USAGE, "dit-c.safetensors both look like the transformer");
+    expect_not_found(folder, PART_DIT, WAN_E_USAGE,
+                     "dit-c.safetensors both look like the transformer");
     weights("wan-lora.safetensors", PART_DIT); /* a name that cannot be meant */
     unlink(weights("dit-c.safetensors", PART_DIT));
     expect_found(folder, PART_DIT, "dit-a.safetensors");
@@ -159,8 +162,8 @@ static void plain_files(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(diffusers),        TEST(original),      TEST(loose_files), TEST(names_that_say_nothing), TEST(doubts),
-        TEST(broken_but_named), TEST(nothing_there), TEST(plain_files),
+        TEST(diffusers), TEST(original),         TEST(loose_files),   TEST(names_that_say_nothing),
+        TEST(doubts),    TEST(broken_but_named), TEST(nothing_there), TEST(plain_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,17 +36,19 @@ static void text_or_not(void **state) {
         {"", true},
         {"blocks.0 ~", true},
         {"\xc3\xa9\xe7\x8c\xab\xf0\x9f\x99\x82", true},
-        {"\xf4\x8f\xbf\xbf", true},       /* U+10FFFF */
-        {"\xf4\x90\x80\x80", false},      /* beyond */
-        {"\xed\xa0\x80", false},          /* surrogate */
-        {"\xc0\xaf", false},              /* overlong */
-        {"\xe0\x80\xaf", false},          /* overlong */
-        {"\xc2\x80", false},              /* C1 control */
+        {"\xf4\x8f\xbf\xbf", true},  /* U+10FFFF */
+        {"\xf4\x90\x80\x80", false}, /* beyond */
+        {"\xed\xa0\x80", false},     /* surrogate */
+        {"\xc0\xaf", false},         /* overlong */
+        {"\xe0\x80\xaf", false},     /* overlong */
+        {"\xc2\x80", false},         /* C1 control */
         {"\x1f", false},
         {"\x7f", false},
         {"a\xff", false},
         {"a\xe7\x8c", false},
-        {"\xe7" "ab", false},
+        {"\xe7"
+         "ab",
+         false},
         {"\x80", false},
     };
     for (size_t i = 0; i < sizeof c / sizeof c[0]; i++)

@@ -192,9 +192,15 @@ static void commit_fails(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(appears_only_at_commit), TEST(abort_leaves_nothing), TEST(two_at_once),
-        TEST(follows_links),          TEST(bad_places),           TEST(longest_name),
-        TEST(no_space),               TEST(faults_by_number),     TEST(commit_fails),
+        TEST(appears_only_at_commit),
+        TEST(abort_leaves_nothing),
+        TEST(two_at_once),
+        TEST(follows_links),
+        TEST(bad_places),
+        TEST(longest_name),
+        TEST(no_space),
+        TEST(faults_by_number),
+        TEST(commit_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,8 +11,9 @@ static safetensors *open_header(const char *header, size_t data, error *err) {
     return wan_safetensors_open_bytes(b.at, b.n, "test", err);
 }
 
-#define T(name, dtype, shape, from, to) \
-    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #from "," #to "]}"
+#define T(name, dtype, shape, from, to)                                                            \
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #from "," #to   \
+    "]}"
 
 static void good_files(void **state) {
     (void)state;
@@ -28,7 +29,8 @@ static void good_files(void **state) {
         {"{" T("b", "F16", "[1]", 0, 2) "," T("a", "F32", "[0]", 2, 2) "}", 2, 2},
         {"{\"__metadata__\":null," T("a", "I64", "[1]", 0, 8) "}", 8, 1},
         {"{\"__metadata__\":{\"k\":\"v\"}}", 0, 0},
-        {"{\"a\":{\"dtype\":\"BOOL\",\"shape\":[1],\"data_offsets\":[0,1],\"more\":{\"x\":[1]}}}", 1, 1},
+        {"{\"a\":{\"dtype\":\"BOOL\",\"shape\":[1],\"data_offsets\":[0,1],\"more\":{\"x\":[1]}}}",
+         1, 1},
         {"{" T("a", "F4", "[3,2]", 0, 3) "}", 3, 1},
         {"{" T("a", "F6_E2M3", "[4]", 0, 3) "}", 3, 1},
         {"{" T("a", "F8_E8M0", "[3]", 0, 3) "}", 3, 1},
@@ -47,9 +49,10 @@ static void good_files(void **state) {
 static void what_is_inside(void **state) {
     (void)state;
     error err;
-    safetensors *s = open_header("{\"__metadata__\":{\"k\":\"v\",\"format\":\"pt\"}," T("late", "U8", "[1,2]", 4, 6) ","
-                                 T("first", "F32", "[]", 0, 4) "}",
-                                 6, &err);
+    safetensors *s =
+        open_header("{\"__metadata__\":{\"k\":\"v\",\"format\":\"pt\"}," T(
+                        "late", "U8", "[1,2]", 4, 6) "," T("first", "F32", "[]", 0, 4) "}",
+                    6, &err);
     assert_non_null(s);
     assert_string_equal(wan_safetensors_at(s, 0)->name, "first");
     assert_int_equal(wan_safetensors_at(s, 0)->t.rank, 0);
@@ -109,12 +112,14 @@ static void lying_headers(void **state) {
         {"{" T("a", "U8", "[99999999999999999999]", 0, 1) "}", 1, "JSON"},
         {"{" T("a", "U8", "[4294967296,4294967296]", 0, 1) "}", 1, "63 bits"},
         {"{" T("a", "F64", "[2305843009213693952]", 0, 0) "}", 0, "63 bits"},
-        {"{" T("a", "U8", "[3]", 0, 2) "}", 2, "a has 2 bytes in the file, its type and shape need 3"},
+        {"{" T("a", "U8", "[3]", 0, 2) "}", 2,
+         "a has 2 bytes in the file, its type and shape need 3"},
         {"{" T("a", "F32", "[1]", 0, 2) "}", 2, "2 bytes in the file"},
         {"{" T("a", "U8", "[2]", -1, 1) "}", 2, "no range"},
         {"{" T("a", "U8", "[2]", 2, 0) "}", 2, "no range"},
         {"{" T("a", "U8", "[2]", 0.0, 2) "}", 2, "data_offsets"},
-        {"{" T("a", "U8", "[4]", 0, 4) "}", 3, "ends at byte 4 of the data, but the file has only 3"},
+        {"{" T("a", "U8", "[4]", 0, 4) "}", 3,
+         "ends at byte 4 of the data, but the file has only 3"},
         {"{" T("a", "U8", "[2]", 9223372036854775805, 9223372036854775807) "}", 3, "ends at byte"},
         {"{" T("a", "U8", "[2]", 1, 3) "}", 3, "begins at byte 1"},
         {"{" T("a", "U8", "[2]", 0, 2) "," T("b", "U8", "[2]", 1, 3) "}", 3, "begins at byte 1"},
@@ -125,7 +130,8 @@ static void lying_headers(void **state) {
         {"{" T("a", "U8", "[1]", 0, 1) "," T("a", "U8", "[1]", 0, 1) "}", 1, "JSON"},
         {"{" T("a", "F4", "[3]", 0, 2) "}", 2, "3 elements, F4 stores 2"},
         {"{" T("wide", "U8", "[2,1,2,2,2,2,2]", 0, 64) "}", 64, "wide has 7 axes"},
-        {"{" T("wide", "U8", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", 0, 1) "}", 1, "wide has 17 axes"},
+        {"{" T("wide", "U8", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", 0, 1) "}", 1,
+         "wide has 17 axes"},
         {"{\"__metadata__\":[]}", 0, "__metadata__"},
         {"{\"__metadata__\":{\"k\":1}}", 0, "metadata k"},
         {"{\"a\":{\"x\":[[[[[[[[1]]]]]]]]}}", 0, "nested 10 deep"},
@@ -178,7 +184,8 @@ static void truncated_anywhere(void **state) {
     bytes b = {.n = 0};
     put_safetensors(&b, "{" T("a", "F32", "[2]", 0, 8) "," T("b", "U8", "[3]", 8, 11) "}", 11);
     for (size_t n = 0; n < b.n; n++) {
-        uint8_t *copy = malloc(n + 1); /* exactly as long, so that a sanitizer sees one byte too far */
+        uint8_t *copy =
+            malloc(n + 1); /* exactly as long, so that a sanitizer sees one byte too far */
         assert_non_null(copy);
         memcpy(copy, b.at, n);
         error err = {0};
@@ -267,12 +274,11 @@ static void write_refuses(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_files),      cmocka_unit_test(what_is_inside),
-        cmocka_unit_test(axes_of_one_go),  cmocka_unit_test(lying_headers),
-        cmocka_unit_test(unknown_type),
-        cmocka_unit_test(lying_lengths),   cmocka_unit_test(truncated_anywhere),
-        cmocka_unit_test(not_files),       cmocka_unit_test(write_and_read),
-        cmocka_unit_test(write_refuses),
+        cmocka_unit_test(good_files),         cmocka_unit_test(what_is_inside),
+        cmocka_unit_test(axes_of_one_go),     cmocka_unit_test(lying_headers),
+        cmocka_unit_test(unknown_type),       cmocka_unit_test(lying_lengths),
+        cmocka_unit_test(truncated_anywhere), cmocka_unit_test(not_files),
+        cmocka_unit_test(write_and_read),     cmocka_unit_test(write_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,9 +12,10 @@ static shard_index *parse(const char *text, error *err) {
 static void good_index(void **state) {
     (void)state;
     error err;
-    shard_index *x = parse("{\"metadata\":{\"total_size\":\"many\"},\"weight_map\":"
-                           "{\"c\":\"2.safetensors\",\"a\":\"1.safetensors\",\"b\":\"2.safetensors\"}}",
-                           &err);
+    shard_index *x =
+        parse("{\"metadata\":{\"total_size\":\"many\"},\"weight_map\":"
+              "{\"c\":\"2.safetensors\",\"a\":\"1.safetensors\",\"b\":\"2.safetensors\"}}",
+              &err);
     if (!x)
         fail_msg("%s", err.message);
     assert_int_equal(wan_shard_index_files(x), 2);
@@ -48,7 +49,8 @@ static void bad_index(void **state) {
         {"{\"weight_map\":{\"a\":\"\"}}", "plain file name"},
         {"{\"weight_map\":{\"a\":\"..\"}}", "plain file name"},
         {"{\"weight_map\":{\"a\":\".hidden\"}}", "plain file name"},
-        {"{\"weight_map\":{\"a\":\"/etc/passwd\"}}", "'/etc/passwd', which is not a plain file name"},
+        {"{\"weight_map\":{\"a\":\"/etc/passwd\"}}",
+         "'/etc/passwd', which is not a plain file name"},
         {"{\"weight_map\":{\"a\":\"x/../y\"}}", "plain file name"},
         {"{\"weight_map\":{\"a\":\"x\\\\y\"}}", "plain file name"},
         {"{\"weight_map\":{\"a\":\"C:y\"}}", "plain file name"},
@@ -90,7 +92,8 @@ static void make_shard(const char *folder, const char *name, const char *header)
 
 static shards *open_set(const char *folder, const char *index, error *err) {
     *err = (error){0};
-    return wan_shards_open(make_file(folder, "m.safetensors.index.json", index, strlen(index)), err);
+    return wan_shards_open(make_file(folder, "m.safetensors.index.json", index, strlen(index)),
+                           err);
 }
 
 static void sets(void **state) {
@@ -102,7 +105,8 @@ static void sets(void **state) {
     make_shard(folder, "2.safetensors", ONE("b"));
     make_file(folder, "bad.safetensors", "123", 3);
 
-    shards *s = open_set(folder, "{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"2.safetensors\"}}", &err);
+    shards *s = open_set(
+        folder, "{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"2.safetensors\"}}", &err);
     if (!s)
         fail_msg("%s", err.message);
     assert_int_equal(wan_shards_files(s), 2);
@@ -113,12 +117,15 @@ static void sets(void **state) {
     wan_shards_close(s);
     wan_shards_close(NULL);
 
-    assert_null(open_set(folder, "{\"weight_map\":{\"a\":\"1.safetensors\",\"c\":\"2.safetensors\"}}", &err));
+    assert_null(open_set(
+        folder, "{\"weight_map\":{\"a\":\"1.safetensors\",\"c\":\"2.safetensors\"}}", &err));
     expect_error(&err, WAN_E_FORMAT, "c should be in 2.safetensors, but is not");
-    assert_null(open_set(folder, "{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"3.safetensors\"}}", &err));
+    assert_null(open_set(
+        folder, "{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"3.safetensors\"}}", &err));
     expect_error(&err, WAN_E_IO, "/3.safetensors: No such file");
     assert_non_null(strstr(err.message, "a part of"));
-    assert_null(open_set(folder, "{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"bad.safetensors\"}}", &err));
+    assert_null(open_set(
+        folder, "{\"weight_map\":{\"a\":\"1.safetensors\",\"b\":\"bad.safetensors\"}}", &err));
     expect_error(&err, WAN_E_FORMAT, "/bad.safetensors: has 3 bytes");
     assert_null(wan_shards_open("/nonexistent/i.json", &err));
     remove_folder(folder);
@@ -133,9 +140,13 @@ static void numbers(void **state) {
     assert_int_equal(number, 2);
     assert_int_equal(of, 5);
     assert_true(wan_shard_number("-00001-of-00001.safetensors", &stem, &number, &of));
-    static const char *const not_one[] = {"model.safetensors", "model-0002-of-00005.safetensors",
-                                          "model-00002-of-00005.gguf", "model-00002_of_00005.safetensors",
-                                          "00002-of-00005.safetensors", "", ".safetensors",
+    static const char *const not_one[] = {"model.safetensors",
+                                          "model-0002-of-00005.safetensors",
+                                          "model-00002-of-00005.gguf",
+                                          "model-00002_of_00005.safetensors",
+                                          "00002-of-00005.safetensors",
+                                          "",
+                                          ".safetensors",
                                           "model-00002-of-00005.safetensors.bak"};
     for (size_t i = 0; i < sizeof not_one / sizeof not_one[0]; i++)
         assert_false(wan_shard_number(not_one[i], &stem, &number, &of));
@@ -143,8 +154,11 @@ static void numbers(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_index), cmocka_unit_test(bad_index), cmocka_unit_test(truncated_anywhere),
-        cmocka_unit_test(sets),       cmocka_unit_test(numbers),
+        cmocka_unit_test(good_index),
+        cmocka_unit_test(bad_index),
+        cmocka_unit_test(truncated_anywhere),
+        cmocka_unit_test(sets),
+        cmocka_unit_test(numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,8 +21,9 @@ static const spec dit_diffusers[] = {{"blocks.0.attn1.to_q.weight", WAN_F32, 2, 
                                      {"scale_shift_table", WAN_BF16, 3, {1, 2, 2}}};
 static const spec dit_original[] = {{"head.modulation", WAN_F32, 3, {1, 2, 2}},
                                     {"blocks.0.self_attn.q.weight", WAN_F16, 2, {2, 3}}};
-static const spec text_hf[] = {{"shared.weight", WAN_F32, 2, {4, 2}},
-                               {"encoder.block.0.layer.0.SelfAttention.q.weight", WAN_F32, 2, {2, 2}}};
+static const spec text_hf[] = {
+    {"shared.weight", WAN_F32, 2, {4, 2}},
+    {"encoder.block.0.layer.0.SelfAttention.q.weight", WAN_F32, 2, {2, 2}}};
 
 static store *open_ok(const char *path, part which) {
     error err = {0};
@@ -97,9 +98,11 @@ static void gguf_file(void **state) {
 
 static void shards(void **state) {
     (void)state;
-    static const char index[] = "{\"weight_map\":{\"head.modulation\":\"m-00001-of-00002.safetensors\","
-                                "\"blocks.0.self_attn.q.weight\":\"m-00002-of-00002.safetensors\"}}";
-    make_weights(folder, "m-00001-of-00002.safetensors", dit_original, 2); /* one too many: left out */
+    static const char index[] =
+        "{\"weight_map\":{\"head.modulation\":\"m-00001-of-00002.safetensors\","
+        "\"blocks.0.self_attn.q.weight\":\"m-00002-of-00002.safetensors\"}}";
+    make_weights(folder, "m-00001-of-00002.safetensors", dit_original,
+                 2); /* one too many: left out */
     const char *second = make_weights(folder, "m-00002-of-00002.safetensors", dit_original + 1, 1);
     refuse(second, PART_DIT, WAN_E_FORMAT, "twice"); /* without index */
     const char *path = make_file(folder, "m.safetensors.index.json", index, strlen(index));
@@ -132,19 +135,24 @@ static void wrong_part(void **state) {
     static const spec lora[] = {{"blocks.0.self_attn.q.lora_A.weight", WAN_F32, 1, {1}}};
     static const spec other[] = {{"x", WAN_F32, 1, {1}}};
     const char *dit = make_weights(folder, "a.safetensors", dit_original, 2);
-    refuse(dit, PART_TEXT, WAN_E_PARTS, "is wanted as the text encoder, but looks like a transformer");
+    refuse(dit, PART_TEXT, WAN_E_PARTS,
+           "is wanted as the text encoder, but looks like a transformer");
     refuse(dit, PART_VAE, WAN_E_PARTS, "is wanted as the VAE, but looks like a transformer");
     const char *text = make_weights(folder, "b.safetensors", text_hf, 2);
     refuse(text, PART_DIT, WAN_E_PARTS, "looks like a text encoder");
-    refuse(make_weights(folder, "l.safetensors", lora, 1), PART_DIT, WAN_E_FORMAT, "looks like a LoRA");
-    refuse(make_weights(folder, "o.safetensors", other, 1), PART_DIT, WAN_E_FORMAT, "no part of a Wan model");
+    refuse(make_weights(folder, "l.safetensors", lora, 1), PART_DIT, WAN_E_FORMAT,
+           "looks like a LoRA");
+    refuse(make_weights(folder, "o.safetensors", other, 1), PART_DIT, WAN_E_FORMAT,
+           "no part of a Wan model");
 }
 
 static void not_weights(void **state) {
     (void)state;
     refuse(make_file(folder, "w.pth", "PK\3\4rest", 8), PART_DIT, WAN_E_FORMAT, "python3 -c");
-    refuse(make_file(folder, "w.bin", "PK\3\4rest", 8), PART_DIT, WAN_E_FORMAT, "PyTorch files are not read");
-    refuse(make_file(folder, "w.safetensors", "GGUF\3\0\0\0", 8), PART_DIT, WAN_E_FORMAT, "number of tensors");
+    refuse(make_file(folder, "w.bin", "PK\3\4rest", 8), PART_DIT, WAN_E_FORMAT,
+           "PyTorch files are not read");
+    refuse(make_file(folder, "w.safetensors", "GGUF\3\0\0\0", 8), PART_DIT, WAN_E_FORMAT,
+           "number of tensors");
     refuse(make_file(folder, "w.gguf", "nonsense", 8), PART_DIT, WAN_E_FORMAT, "not a GGUF file");
     refuse(make_file(folder, "w.json", "{}", 2), PART_DIT, WAN_E_FORMAT, "weight_map");
     refuse("/nonexistent/x.safetensors", PART_DIT, WAN_E_IO, "No such file");
@@ -163,8 +171,10 @@ static void twins(void **state) {
     s = open_ok(make_weights(folder, "one.safetensors", one, 1), PART_TEXT);
     assert_non_null(wan_store_find(s, "token_embedding.weight"));
     wan_store_close(s);
-    static const spec clash[] = {{"model.head.modulation", WAN_F32, 1, {2}}, {"head.modulation", WAN_F32, 1, {2}}};
-    refuse(make_weights(folder, "clash.safetensors", clash, 2), PART_DIT, WAN_E_FORMAT, "holds head.modulation twice");
+    static const spec clash[] = {{"model.head.modulation", WAN_F32, 1, {2}},
+                                 {"head.modulation", WAN_F32, 1, {2}}};
+    refuse(make_weights(folder, "clash.safetensors", clash, 2), PART_DIT, WAN_E_FORMAT,
+           "holds head.modulation twice");
 }
 
 static void configs(void **state) {
@@ -196,8 +206,8 @@ static void configs(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(one_file),    TEST(gguf_file), TEST(shards),  TEST(numbered_without_index), TEST(wrong_part),
-        TEST(not_weights), TEST(twins),     TEST(configs),
+        TEST(one_file),   TEST(gguf_file),   TEST(shards), TEST(numbered_without_index),
+        TEST(wrong_part), TEST(not_weights), TEST(twins),  TEST(configs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,15 +47,17 @@ static inline void put_elements(bytes *b, tensor t) {
     }
 }
 
-static inline const char *make_weights(const char *folder, const char *file, const spec *s, size_t n) {
+static inline const char *make_weights(const char *folder, const char *file, const spec *s,
+                                       size_t n) {
     static bytes b;
     char header[1 << 14] = "{\"__metadata__\":{\"format\":\"pt\"}", shape[128];
     size_t offset = 0;
     for (size_t i = 0; i < n; i++) {
         tensor t = wan_tensor(s[i].type, s[i].rank, s[i].dim, NULL);
         size_t at = strlen(header);
-        snprintf(header + at, sizeof header - at, ",\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
-                 s[i].name, wan_dtype(s[i].type)->name, wan_shape_text(t, shape, sizeof shape), offset,
+        snprintf(header + at, sizeof header - at,
+                 ",\"%s\":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}", s[i].name,
+                 wan_dtype(s[i].type)->name, wan_shape_text(t, shape, sizeof shape), offset,
                  offset + wan_bytes(t));
         offset += wan_bytes(t);
     }
@@ -69,8 +71,8 @@ static inline const char *make_weights(const char *folder, const char *file, con
 
 /* With general.architecture "wan" and the number 7 as u32 "seven", f32 "half" = 0.5. */
 static inline const char *make_gguf(const char *folder, const char *file, const spec *s, size_t n) {
-    static const int id[WAN_DTYPES] = {[WAN_F32] = 0, [WAN_F16] = 1, [WAN_Q8_0] = 8, [WAN_BF16] = 30,
-                                       [WAN_F64] = 28, [WAN_Q4_K] = 12};
+    static const int id[WAN_DTYPES] = {[WAN_F32] = 0,   [WAN_F16] = 1,  [WAN_Q8_0] = 8,
+                                       [WAN_BF16] = 30, [WAN_F64] = 28, [WAN_Q4_K] = 12};
     static bytes b;
     b.n = 0;
     put(&b, "GGUF", 4);
@@ -99,7 +101,8 @@ static inline const char *make_gguf(const char *folder, const char *file, const 
             put_number(&b, (uint64_t)s[i].dim[d], 8);
         put_number(&b, (uint64_t)id[s[i].type], 4);
         put_number(&b, offset, 8);
-        offset = (offset + wan_bytes(wan_tensor(s[i].type, s[i].rank, s[i].dim, NULL)) + 31) / 32 * 32;
+        offset =
+            (offset + wan_bytes(wan_tensor(s[i].type, s[i].rank, s[i].dim, NULL)) + 31) / 32 * 32;
     }
     for (size_t i = 0; i < n; i++) {
         while (b.n % 32)
