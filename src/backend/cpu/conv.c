@@ -24,8 +24,8 @@ typedef struct own_space {
 static_assert(sizeof(own_space) <= CONV_OWN, "a thread's own space");
 static_assert(CONV_SEGMENT <= CONV_RUN, "a row of zeros serves all");
 static_assert(CONV_OUT % CPU_NR_MAX == 0 && CONV_PIXELS >= CPU_MR_MAX, "whole tiles");
-static_assert(sizeof(float) * CONV_TAPS * CONV_SEGMENT * CPU_NR_MAX + CONV_OWN <= CPU_WORK_BYTES,
-              "one thread has room for a panel");
+static_assert(CONV_PANEL + CONV_OWN <= CPU_WORK_BYTES, "one thread has room for a panel");
+static_assert(CONV_PANEL / sizeof(float) >= CONV_TAPS * CPU_NR_MAX * CONV_LEAST, "some channels");
 
 /* One product's worth of the sum: taps `width` columns wide from (t, y, x) on, channels from c0 on.
  */
@@ -198,19 +198,26 @@ static int64_t group_channels(const conv_job *j, int64_t span) {
     return least(CONV_OUT, room / panel * j->d->k.nr) / j->d->k.nr * j->d->k.nr;
 }
 
-static void run(compute *c, const conv_job *j) {
-    int64_t channels = j->dst.dim[3], parts = j->w->weight.dim[0] / channels;
-    /* The order of summation follows from this: it must not depend on anything but the shape. */
+/* How many input channels are packed together.  The order of summation follows from this: it must
+ * not depend on anything but the kernel's shape and the instruction set. */
+static int64_t span_channels(const conv_job *j) {
     int64_t taps = (int64_t)j->kt * j->down.taps * j->across.taps;
     assert(taps <= CONV_TAPS);
-    int64_t span = CONV_SEGMENT * (CONV_TAPS / taps);
+    int64_t n = CONV_PANEL / (taps * j->d->k.nr * (int64_t)sizeof(float));
+    return n / (n < CONV_SEGMENT ? CONV_LEAST : CONV_SEGMENT) *
+           (n < CONV_SEGMENT ? CONV_LEAST : CONV_SEGMENT);
+}
+
+static void run(compute *c, const conv_job *j) {
+    int64_t channels = j->dst.dim[3], parts = j->w->weight.dim[0] / channels;
+    int64_t span = span_channels(j);
     int64_t group = group_channels(j, least(span, j->in));
     for (int64_t part = 0; part < parts; part++)
         for (int64_t o = 0; o < channels; o += group) {
             out_group g = {.part = part, .from = o, .count = least(group, channels - o)};
             for (int64_t i = 0; i < j->in && wan_ready(c); i += span) {
                 conv_span s = {.c0 = i, .count = least(span, j->in - i)};
-                s.runs = j->in <= CONV_FEW;
+                s.runs = j->in <= least(CONV_FEW, span);
                 s.segment = s.runs ? s.count : CONV_SEGMENT;
                 g.first = i == 0;
                 run_span(j, &s, &g);

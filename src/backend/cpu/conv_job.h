@@ -14,10 +14,12 @@ enum {
     CONV_SEGMENT = 256, /* channels of a segment, at most */
     CONV_FEW = 128,     /* so many channels or fewer: segments are rows of the kernel */
     CONV_RUN = 3 * CONV_FEW,
-    CONV_CHUNK = 16,     /* channels packed in one go */
-    CONV_OUT = 64,       /* output channels that share a pass over the pixels, at most */
-    CONV_PIXELS = 128,   /* pixels of a block, at most */
-    CONV_OWN = 240 << 10 /* bytes of a thread's own work space; the rest is everybody's panels */
+    CONV_CHUNK = 16,        /* channels packed in one go */
+    CONV_OUT = 64,          /* output channels that share a pass over the pixels, at most */
+    CONV_PIXELS = 128,      /* pixels of a block, at most */
+    CONV_LEAST = 32,        /* channels come in multiples of it */
+    CONV_PANEL = 448 << 10, /* bytes of a panel, at most */
+    CONV_OWN = 240 << 10    /* bytes of a thread's own work space; the rest is everybody's panels */
 };
 
 /* Taps along rows or columns, each the sum of `count` taps of the stored kernel. */
