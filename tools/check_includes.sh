@@ -16,7 +16,7 @@ BEGIN {
     may["text"] = "weights io tensor base"
     may["sample"] = "base"
     may["model"] = "text weights io tensor base interface"
-    may["media"] = "base"
+    may["media"] = "io base"
     may["pipeline"] = "model sample text weights io tensor base interface"
     may["server"] = "media pipeline io base"
     may["cli"] = "media pipeline io base"
