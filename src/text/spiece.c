@@ -12,8 +12,6 @@
 #include "text/utf8.h"
 
 #define MODEL_BYTES_MAX (64 << 20) /* UMT5's has 4.5 MB */
-#define PIECES_MAX (1 << 20)       /* UMT5's has 256,000 */
-#define PIECE_BYTES_MAX 2048       /* the longest the trainer makes is 512 characters */
 #define UNIGRAM 1
 
 typedef enum wire { WIRE_VARINT = 0, WIRE_8_BYTES = 1, WIRE_MESSAGE = 2, WIRE_4_BYTES = 5 } wire;
@@ -38,8 +36,8 @@ static size_t offset(const reader *r) {
 }
 
 static bool truncated(const reader *r, const char *what) {
-    wan_fail(r->err, WAN_E_FORMAT, "%s: tokenizer model is damaged: %s at byte %zu", r->name, what,
-             offset(r));
+    wan_fail(r->err, WAN_E_FORMAT, "%s: is no tokenizer model, or a damaged one: %s at byte %zu",
+             r->name, what, offset(r));
     return false;
 }
 
@@ -116,12 +114,12 @@ static bool check_piece(reader r, int id) {
                 return false;
             const char *text = (const char *)f.body.at;
             size = (uint64_t)(f.body.end - f.body.at);
-            if (size > PIECE_BYTES_MAX || memchr(text, 0, size) ||
+            if (size > WAN_PIECE_BYTES_MAX || memchr(text, 0, size) ||
                 wan_utf8_check(text, size) < size) {
                 wan_fail(r.err, WAN_E_FORMAT,
                          "%s: piece %d of the tokenizer model is no text of at most %d bytes of "
                          "UTF-8 (it has %llu)",
-                         r.name, id, PIECE_BYTES_MAX, (unsigned long long)size);
+                         r.name, id, WAN_PIECE_BYTES_MAX, (unsigned long long)size);
                 return false;
             }
         } else if (f.number == 2) {
@@ -197,9 +195,9 @@ static bool check_model(reader r) {
             continue;
         if (!expect(&r, &f, WIRE_MESSAGE))
             return false;
-        if (f.number == 1 && pieces == PIECES_MAX)
+        if (f.number == 1 && pieces == WAN_PIECES_MAX)
             wan_fail(r.err, WAN_E_FORMAT, "%s: tokenizer model has more than %d pieces", r.name,
-                     PIECES_MAX);
+                     WAN_PIECES_MAX);
         if (f.number == 4 && f.body.at != f.body.end)
             wan_fail(r.err, WAN_E_FORMAT, "%s: tokenizer model carries tests of its own", r.name);
         if (failed(&r) || (f.number == 1 && !check_piece(f.body, pieces++)) ||

@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "io/mapfile.h"
 #include "text/clean.h"
 #include "text/spiece.h"
 #include "text/utf8.h"
@@ -25,7 +24,8 @@
 
 struct tokenizer {
     spiece model;
-    int *by_text;         /* ids, sorted by their text */
+    int *by_text; /* ids of all pieces that are used, sorted by their text */
+    int rows;
     double unknown_score; /* of a character that is no piece */
     bool markers;         /* <extra_id_0> and so on exist */
 };
@@ -44,10 +44,12 @@ static wan_status sort_pieces(tokenizer *t, const char *name, error *err) {
         status = wan_fail(err, WAN_E_MEMORY, "%s: no memory for %d pieces", name, m->count);
         goto done;
     }
-    for (int i = 0; i < m->count; i++)
-        order[i] = &m->pieces[i];
-    qsort(order, (size_t)m->count, sizeof *order, compare_pieces);
     for (int i = 0; i < m->count; i++) {
+        if (m->pieces[i].kind != PIECE_UNUSED)
+            order[t->rows++] = &m->pieces[i];
+    }
+    qsort(order, (size_t)t->rows, sizeof *order, compare_pieces);
+    for (int i = 0; i < t->rows; i++) {
         t->by_text[i] = (int)(order[i] - m->pieces);
         if (i > 0 && strcmp(order[i - 1]->text, order[i]->text) == 0)
             status =
@@ -59,15 +61,15 @@ done:
     return status;
 }
 
-tokenizer *wan_tokenizer_open_bytes(const void *bytes, size_t size, const char *name, error *err) {
+/* Takes over what m owns, whatever happens. */
+static tokenizer *from_pieces(spiece *m, const char *name, error *err) {
     tokenizer *t = calloc(1, sizeof *t);
     if (!t) {
         wan_fail(err, WAN_E_MEMORY, "%s: no memory for a tokenizer", name);
+        wan_spiece_free(m);
         return NULL;
     }
-    if (wan_spiece_read(&t->model, bytes, size, name, err))
-        goto fail;
-    const spiece *m = &t->model;
+    t->model = *m;
     if (m->pad != PAD || m->eos != END || m->unk < 0) {
         wan_fail(err, WAN_E_FORMAT,
                  "%s: tokenizer has pad %d, end %d and unknown %d, UMT5 needs %d, %d and any", name,
@@ -77,8 +79,10 @@ tokenizer *wan_tokenizer_open_bytes(const void *bytes, size_t size, const char *
     if (sort_pieces(t, name, err))
         goto fail;
     double least = INFINITY;
-    for (int i = 0; i < m->count; i++)
-        least = fmin(least, m->pieces[i].score);
+    for (int i = 0; i < m->count; i++) {
+        if (m->pieces[i].kind < PIECE_ADDED)
+            least = fmin(least, m->pieces[i].score);
+    }
     t->unknown_score = least - UNKNOWN_PENALTY;
     t->markers = m->count == UMT5_PIECES;
     return t;
@@ -87,20 +91,23 @@ fail:
     return NULL;
 }
 
+tokenizer *wan_tokenizer_open_bytes(const void *bytes, size_t size, const char *name, error *err) {
+    spiece m;
+    return wan_spiece_read(&m, bytes, size, name, err) ? NULL : from_pieces(&m, name, err);
+}
+
 tokenizer *wan_tokenizer_open(const char *path, error *err) {
     struct stat st;
+    spiece m;
     text_out file = {0};
     wan_text_put(&file, path, strlen(path));
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
         wan_text_put(&file, "/spiece.model", strlen("/spiece.model"));
     tokenizer *t = NULL;
-    mapfile map;
     if (file.failed)
         wan_fail(err, WAN_E_MEMORY, "%s: no memory for a path", path);
-    else if (wan_map_open(&map, file.s, err) == WAN_OK) {
-        t = wan_tokenizer_open_bytes(map.data, map.size, file.s, err);
-        wan_map_close(&map);
-    }
+    else if (!wan_spiece_open(&m, file.s, err))
+        t = from_pieces(&m, file.s, err);
     free(file.s);
     return t;
 }
@@ -193,7 +200,7 @@ static void search(segmenter *s, const char *word, size_t n) {
         double score = s->best[at].score;
         size_t one = (size_t)wan_utf8_length(word + at, n - at);
         bool single = false;
-        prefix p = {0, t->model.count, 0};
+        prefix p = {0, t->rows, 0};
         while (at + p.depth < n && p.from < p.to) {
             p = narrow(t, p, word[at + p.depth]);
             int id = whole_piece(t, p);
@@ -280,7 +287,7 @@ static size_t read_marker(const char *s, int *id) {
  * 0: none. */
 static size_t read_special(const tokenizer *t, const char *s, int *id) {
     size_t length = t->markers ? read_marker(s, id) : 0;
-    prefix p = {0, t->model.count, 0};
+    prefix p = {0, t->rows, 0};
     while (s[p.depth] && p.from < p.to) {
         p = narrow(t, p, s[p.depth]);
         int found = whole_piece(t, p);

@@ -10,7 +10,8 @@
 
 typedef struct tokenizer tokenizer;
 
-/* A spiece.model file, or a folder that holds one. */
+/* A spiece.model file, a folder that holds one, or a weight file that carries its tokenizer: a GGUF of the text encoder, a
+ * safetensors file with a tensor spiece_model. */
 tokenizer *wan_tokenizer_open(const char *path, error *err);
 /* The same from memory, which is copied; `name` stands for it in messages. */
 tokenizer *wan_tokenizer_open_bytes(const void *bytes, size_t size, const char *name, error *err);
