@@ -4,6 +4,15 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+/* Sentences quote names from files; one of those must not be able to steer the terminal they end on. */
+static void make_plain(char *text) {
+    for (unsigned char *p = (unsigned char *)text; *p; p++)
+        if (*p < 0x20 || *p == 0x7f)
+            *p = '?';
+        else if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0)
+            p[0] = p[1] = '?';
+}
+
 wan_status wan_fail(error *err, wan_status code, const char *format, ...) {
     if (!err || err->code != WAN_OK)
         return code;
@@ -12,6 +21,7 @@ wan_status wan_fail(error *err, wan_status code, const char *format, ...) {
     va_start(args, format);
     vsnprintf(err->message, sizeof err->message, format, args);
     va_end(args);
+    make_plain(err->message);
     return code;
 }
 

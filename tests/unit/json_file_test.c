@@ -36,7 +36,22 @@ static void files(void **state) {
     remove_folder(folder);
 }
 
+/* What a message quotes from a file cannot steer a terminal. */
+static void no_control_characters(void **state) {
+    (void)state;
+    static const char *const bad[] = {"{\"a\": \x1b[2J}", "\x1b[2J", "{\"a\":\x7f}",
+                                      "{\"\xc2\x9b\":x}"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        error err = {0};
+        assert_null(wan_json_parse(bad[i], strlen(bad[i]), 3, "new\nline", "it", &err));
+        expect_error(&err, WAN_E_FORMAT, "new?line: it is not good JSON");
+        for (const char *p = err.message; *p; p++)
+            assert_false((unsigned char)*p < 0x20 || *p == 0x7f || !strncmp(p, "\xc2\x9b", 2));
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(depth), cmocka_unit_test(files)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(depth), cmocka_unit_test(files),
+                                       cmocka_unit_test(no_control_characters)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
