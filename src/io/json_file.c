@@ -6,7 +6,7 @@
 
 #include "io/mapfile.h"
 
-#define FILE_LIMIT (64u << 20)
+#define FILE_LIMIT (16u << 20)
 #define FILE_DEPTH 64
 
 /* Deepest nesting, counted before parsing so that the parser never recurses far.  Brackets in

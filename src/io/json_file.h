@@ -12,7 +12,7 @@
 /* An object; `what` ("the header") and `path` stand in messages.  The caller decrefs it. */
 json_t *wan_json_parse(const char *text, size_t size, int depth, const char *path, const char *what,
                        error *err);
-/* A small file (at most 64 MB) that holds an object. */
+/* A small file (at most 16 MB) that holds an object. */
 json_t *wan_json_load(const char *path, error *err);
 
 #endif

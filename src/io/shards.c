@@ -10,7 +10,7 @@
 #include "io/mapfile.h"
 #include "io/utf8.h"
 
-#define INDEX_LIMIT (256u << 20)
+#define INDEX_LIMIT (32u << 20)
 #define INDEX_DEPTH 8
 #define FILES_LIMIT 10000u
 

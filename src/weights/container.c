@@ -127,6 +127,13 @@ static wan_status open_gguf(container *c, const char *path, error *err) {
     c->gguf = wan_gguf_open(path, err);
     if (!c->gguf)
         return WAN_E_FORMAT;
+    int64_t pieces = 0;
+    const gguf_value *split = wan_gguf_meta(c->gguf, "split.count");
+    if (split && wan_gguf_integer(split, 0, &pieces) && pieces > 1)
+        return wan_fail(err, WAN_E_FORMAT,
+                        "%s: is one of %lld pieces, which are not read: join them with "
+                        "llama-gguf-split --merge",
+                        path, (long long)pieces);
     wan_status st = open_files(c, 1, path, err);
     if (st == WAN_OK && !(c->path[0] = strdup(path)))
         st = wan_fail(err, WAN_E_MEMORY, "%s: no memory to open it", path);

@@ -246,12 +246,15 @@ static wan_status search_folder(const char *folder, part which, bool own, char *
     return st;
 }
 
-static bool is_part(const char *file, part which) {
-    error ignored = {0};
-    container *c = wan_container_open(file, &ignored);
-    bool yes = c && wan_container_part(c) == which;
+/* What a file named by the user is; one that cannot be read is never passed over for another. */
+static wan_status part_of_file(const char *file, part *is, error *err) {
+    error why = {0};
+    container *c = wan_container_open(file, &why);
+    if (!c)
+        return wan_fail(err, why.code, "%s", why.message);
+    *is = wan_container_part(c);
     wan_container_close(c);
-    return yes;
+    return WAN_OK;
 }
 
 static void folder_of(const char *path, char *folder, size_t size) {
@@ -269,16 +272,19 @@ wan_status wan_layout_find(const char *root, part which, char *path, size_t size
         [PART_VAE] = {"vae", "VAE", NULL},
     };
     struct stat st;
+    part is = PARTS;
     char folder[PATH_ROOM], inner[PATH_ROOM];
     if (stat(root, &st) != 0)
         return wan_fail(err, WAN_E_IO, "%s: %s", root, strerror(errno));
-    if (S_ISDIR(st.st_mode)) {
-        snprintf(folder, sizeof folder, "%s", root);
-    } else if (is_part(root, which)) {
-        return (size_t)snprintf(path, size, "%s", root) < size
-                   ? WAN_OK
-                   : wan_fail(err, WAN_E_IO, "%s: its path is too long", root);
-    } else {
+    if ((size_t)snprintf(folder, sizeof folder, "%s", root) >= sizeof folder ||
+        strlen(root) >= size)
+        return wan_fail(err, WAN_E_IO, "%s: its path is too long", root);
+    if (!S_ISDIR(st.st_mode)) {
+        wan_status s = part_of_file(root, &is, err);
+        if (s != WAN_OK || is == which) {
+            snprintf(path, size, "%s", root);
+            return s;
+        }
         folder_of(root, folder, sizeof folder);
     }
     for (const char *const *b = below[which]; *b; b++)

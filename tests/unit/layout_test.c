@@ -131,6 +131,14 @@ static void broken_but_named(void **state) {
     expect_found(folder, PART_DIT, "dit.safetensors"); /* whose opening will tell */
 }
 
+static void named_file_counts(void **state) {
+    (void)state;
+    const char *bad = make_file(folder, "mine.safetensors", "broken", 6);
+    weights("dit.safetensors", PART_DIT);
+    expect_not_found(bad, PART_DIT, WAN_E_FORMAT, "mine.safetensors: has 6 bytes");
+    expect_found(weights("mine.safetensors", PART_DIT), PART_DIT, "mine.safetensors");
+}
+
 static void nothing_there(void **state) {
     (void)state;
     expect_not_found(folder, PART_DIT, WAN_E_IO, "holds no transformer");
@@ -162,8 +170,11 @@ static void plain_files(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(diffusers), TEST(original),         TEST(loose_files),   TEST(names_that_say_nothing),
-        TEST(doubts),    TEST(broken_but_named), TEST(nothing_there), TEST(plain_files),
+        TEST(diffusers),     TEST(original),
+        TEST(loose_files),   TEST(names_that_say_nothing),
+        TEST(doubts),        TEST(broken_but_named),
+        TEST(nothing_there), TEST(named_file_counts),
+        TEST(plain_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

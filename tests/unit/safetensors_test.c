@@ -159,8 +159,8 @@ static void lying_lengths(void **state) {
         uint64_t length;
         const char *part;
     } bad[] = {{3, "has 3 bytes, but only 2 follow"},
-               {100000000, "has 100000000 bytes, but only 2"},
-               {100000001, "would have 100000001 bytes"},
+               {32 << 20, "has 33554432 bytes, but only 2"},
+               {(32 << 20) + 1, "would have 33554433 bytes"},
                {UINT64_MAX, "would have 18446744073709551615"},
                {1, "JSON"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {

@@ -158,6 +158,19 @@ static void not_weights(void **state) {
     refuse("/nonexistent/x.safetensors", PART_DIT, WAN_E_IO, "No such file");
 }
 
+static void split_gguf(void **state) {
+    (void)state;
+    bytes b = {.n = 0};
+    put(&b, "GGUF\3\0\0\0", 8);
+    put_number(&b, 0, 8);
+    put_number(&b, 1, 8);
+    put_string(&b, "split.count");
+    put_number(&b, 2, 4);
+    put_number(&b, 3, 2);
+    refuse(make_file(folder, "w-00001-of-00003.gguf", b.at, b.n), PART_DIT, WAN_E_FORMAT,
+           "one of 3 pieces");
+}
+
 static void twins(void **state) {
     (void)state;
     static const spec both[] = {{"encoder.embed_tokens.weight", WAN_F32, 2, {4, 2}},
@@ -206,8 +219,9 @@ static void configs(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(one_file),   TEST(gguf_file),   TEST(shards), TEST(numbered_without_index),
-        TEST(wrong_part), TEST(not_weights), TEST(twins),  TEST(configs),
+        TEST(one_file),   TEST(gguf_file),   TEST(shards),     TEST(numbered_without_index),
+        TEST(wrong_part), TEST(not_weights), TEST(split_gguf), TEST(twins),
+        TEST(configs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
