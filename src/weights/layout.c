@@ -293,12 +293,26 @@ wan_status wan_layout_find(const char *root, part which, char *path, size_t size
     return search_folder(folder, which, false, path, size, err);
 }
 
+/* A GGUF says which tokenizer it carries; ComfyUI puts the bytes of spiece.model into a tensor. */
+static bool carries_tokenizer(const char *file) {
+    error ignored = {0};
+    container *c = wan_container_open(file, &ignored);
+    bool yes = c && wan_container_meta(c, "tokenizer.ggml.model");
+    for (size_t i = 0; c && !yes && i < wan_container_count(c); i++)
+        yes = !strcmp(wan_container_at(c, i)->name, "spiece_model");
+    wan_container_close(c);
+    return yes;
+}
+
 wan_status wan_layout_find_tokenizer(const char *root, char *path, size_t size, error *err) {
     static const char *const places[] = {"tokenizer/spiece.model", "google/umt5-xxl/spiece.model",
                                          "spiece.model", "text_encoder/spiece.model"};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
         if (wan_layout_file(root, places[i], path, size))
             return WAN_OK;
+    error ignored = {0};
+    if (wan_layout_find(root, PART_TEXT, path, size, &ignored) == WAN_OK && carries_tokenizer(path))
+        return WAN_OK;
     return wan_fail(err, WAN_E_IO,
                     "%s: holds no tokenizer (tokenizer/, google/umt5-xxl/ or itself should have "
                     "spiece.model)",

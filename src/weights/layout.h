@@ -13,7 +13,8 @@
 /* The weight file or index of a part, in `root` or in the folder of that part below it.  A root
  * that is a file is the part itself if its tensors are; otherwise its folder is searched. */
 wan_status wan_layout_find(const char *root, part which, char *path, size_t size, error *err);
-/* spiece.model of a model root (or of the folder of a root that is a file). */
+/* spiece.model of a model root (or of the folder of a root that is a file); failing that the text
+ * encoder's file, if it carries a tokenizer. */
 wan_status wan_layout_find_tokenizer(const char *root, char *path, size_t size, error *err);
 /* ROOT/RELATIVE if that is a regular file; a root that is a file stands for its folder. */
 bool wan_layout_file(const char *root, const char *relative, char *path, size_t size);

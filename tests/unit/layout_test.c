@@ -153,6 +153,20 @@ static void nothing_there(void **state) {
     expect_error(&err, WAN_E_IO, "no tokenizer");
 }
 
+static void tokenizer_in_the_weights(void **state) {
+    (void)state;
+    static const spec both[] = {{"token_embedding.weight", WAN_F32, 1, {2}},
+                                {"spiece_model", WAN_U8, 1, {3}}};
+    char path[4096];
+    error err = {0};
+    weights("t5.safetensors", PART_TEXT);
+    assert_int_equal(wan_layout_find_tokenizer(folder, path, sizeof path, &err), WAN_E_IO);
+    make_weights(folder, "t5.safetensors", both, 2);
+    expect_tokenizer("t5.safetensors");
+    make_file(folder, "spiece.model", "x", 1);
+    expect_tokenizer("spiece.model");
+}
+
 static void plain_files(void **state) {
     (void)state;
     char path[4096];
@@ -174,7 +188,7 @@ int main(void) {
         TEST(loose_files),   TEST(names_that_say_nothing),
         TEST(doubts),        TEST(broken_but_named),
         TEST(nothing_there), TEST(named_file_counts),
-        TEST(plain_files),
+        TEST(plain_files),   TEST(tokenizer_in_the_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
