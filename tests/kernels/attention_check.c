@@ -13,9 +13,11 @@ typedef struct shape {
     double spread; /* of q */
 } shape;
 
-/* One query of one head.  The tolerance follows an error `off` of every logit: each weight is off by the factor exp(2 off). */
-static void reference_row(const shape *s, const float *q, const float *k, const float *v, const float *bias,
-                          float scale, double *weight, double *want, double *tol) {
+/* One query of one head.  The tolerance follows an error `off` of every logit: each weight is off
+ * by the factor exp(2 off). */
+static void reference_row(const shape *s, const float *q, const float *k, const float *v,
+                          const float *bias, float scale, double *weight, double *want,
+                          double *tol) {
     int64_t width = s->heads * s->size;
     double top = -INFINITY, total = 0, off = 0;
     for (int64_t i = 0; i < s->keys; i++) {
@@ -24,7 +26,8 @@ static void reference_row(const shape *s, const float *q, const float *k, const 
             dot += (double)q[j] * k[i * width + j];
             magnitude += fabs((double)q[j] * k[i * width + j]);
         }
-        weight[i] = dot * scale + (bias ? bias[i] : 0) + (i == s->keys - 1 ? log((double)s->last_count) : 0);
+        weight[i] = dot * scale + (bias ? bias[i] : 0) +
+                    (i == s->keys - 1 ? log((double)s->last_count) : 0);
         off = fmax(off, tol_dot(s->size, magnitude * fabs(scale)) + 4 * 0x1p-24 * fabs(weight[i]));
         top = fmax(top, weight[i]);
     }
@@ -45,40 +48,46 @@ static void attention_case(check *t, shape s) {
     size_t mark = wan_mark(t->c);
     int64_t width = s.heads * s.size, reach = s.queries > s.keys ? s.queries : s.keys;
     float *hq, *hk, *hv, *hb;
-    tensor q = new_f32(t, WAN_DIMS(s.queries, width), NORMAL, &hq), k = new_f32(t, WAN_DIMS(s.keys, width), NORMAL, &hk);
+    tensor q = new_f32(t, WAN_DIMS(s.queries, width), NORMAL, &hq),
+           k = new_f32(t, WAN_DIMS(s.keys, width), NORMAL, &hk);
     tensor v = new_f32(t, WAN_DIMS(s.keys, width), s.keys % 2 ? NORMAL : MIXED, &hv);
-    attention a = {.heads = (int)s.heads, .scale = (float)(s.spread / sqrt((double)s.size)),
+    attention a = {.heads = (int)s.heads,
+                   .scale = (float)(s.spread / sqrt((double)s.size)),
                    .last_key_count = s.last_count};
     if (s.bias) {
         reach += s.queries % 3;
         a.bias = new_f32(t, WAN_DIMS(s.heads, 2 * reach - 1), NORMAL, &hb);
     }
     int64_t n = s.queries * width;
-    double *want = host_alloc(t, sizeof *want * (size_t)n), *tol = host_alloc(t, sizeof *tol * (size_t)n);
+    double *want = host_alloc(t, sizeof *want * (size_t)n),
+           *tol = host_alloc(t, sizeof *tol * (size_t)n);
     double *weight = host_alloc(t, sizeof *weight * (size_t)s.keys);
     for (int64_t i = 0; i < s.queries; i++)
         for (int64_t h = 0; h < s.heads; h++) {
             int64_t at = i * width + h * s.size;
             reference_row(&s, hq + at, hk + h * s.size, hv + h * s.size,
-                          s.bias ? hb + h * (2 * reach - 1) + reach - 1 - i : NULL, a.scale, weight, want + at, tol + at);
+                          s.bias ? hb + h * (2 * reach - 1) + reach - 1 - i : NULL, a.scale, weight,
+                          want + at, tol + at);
         }
     guard_begin(t, sizeof(float) * (size_t)n);
     tensor y = wan_attention(t->c, q, k, v, &a);
     guard_end(t, y);
     char what[96];
-    snprintf(what, sizeof what, "%lld queries, %lld keys, %lld x %lld", (long long)s.queries, (long long)s.keys,
-             (long long)s.heads, (long long)s.size);
+    snprintf(what, sizeof what, "%lld queries, %lld keys, %lld x %lld", (long long)s.queries,
+             (long long)s.keys, (long long)s.heads, (long long)s.size);
     expect_close(t, what, values(t, y), want, n, tol, 1);
     wan_release(t->c, mark);
 }
 
 CHECK(attention) {
     static const shape shapes[] = {
-        {1, 1, 1, 2, 1, false, 1},      {1, 1, 3, 10, 499, true, 1},   {3, 2, 2, 20, 1, false, 1},
-        {17, 5, 2, 36, 1, true, 1},     {16, 96, 1, 44, 1, false, 1},  {33, 97, 2, 64, 7, true, 4},
-        {97, 15, 3, 10, 498, false, 1}, {100, 192, 2, 20, 1, false, 8}, {14, 14, 4, 64, 1, true, 8},
-        {49, 301, 2, 128, 1, false, 1}, {193, 193, 1, 128, 1, true, 30}, {130, 250, 1, 256, 3, false, 1},
-        {5, 100, 1, 1000, 1, false, 1},
+        {1, 1, 1, 2, 1, false, 1},       {1, 1, 3, 10, 499, true, 1},
+        {3, 2, 2, 20, 1, false, 1},      {17, 5, 2, 36, 1, true, 1},
+        {16, 96, 1, 44, 1, false, 1},    {33, 97, 2, 64, 7, true, 4},
+        {97, 15, 3, 10, 498, false, 1},  {100, 192, 2, 20, 1, false, 8},
+        {14, 14, 4, 64, 1, true, 8},     {49, 301, 2, 128, 1, false, 1},
+        {193, 193, 1, 128, 1, true, 30}, {130, 250, 1, 258, 3, false, 1},
+        {401, 150, 1, 16, 1, true, 1},   {5, 100, 1, 1000, 1, false, 1},
     };
     for (size_t i = 0; i < COUNT(shapes); i++)
         attention_case(t, shapes[i]);
@@ -97,7 +106,8 @@ CHECK(attention_threads) {
     if (!t->k)
         return;
     too_wide(t);
-    tensor q = new_f32(t, WAN_DIMS(211, 3 * 44), NORMAL, NULL), k = new_f32(t, WAN_DIMS(300, 3 * 44), NORMAL, NULL);
+    tensor q = new_f32(t, WAN_DIMS(211, 3 * 44), NORMAL, NULL),
+           k = new_f32(t, WAN_DIMS(300, 3 * 44), NORMAL, NULL);
     attention a = {.heads = 3, .scale = 0.3f, .last_key_count = 1};
     tensor y = wan_attention(t->c, q, k, k, &a);
     for (int threads = 1; threads <= 16; threads += 5) {
@@ -111,16 +121,19 @@ CHECK(attention_threads) {
     }
 }
 
-static void bench_attention(check *t, const char *label, int64_t queries, int64_t keys, int64_t heads, int64_t size) {
+static void bench_attention(check *t, const char *label, int64_t queries, int64_t keys,
+                            int64_t heads, int64_t size) {
     if (!t->bench)
         return;
     size_t mark = wan_mark(t->c);
     tensor q = new_f32(t, WAN_DIMS(queries, heads * size), NORMAL, NULL);
     tensor k = new_f32(t, WAN_DIMS(keys, heads * size), NORMAL, NULL);
-    attention a = {.heads = (int)heads, .scale = (float)(1 / sqrt((double)size)), .last_key_count = 1};
+    attention a = {
+        .heads = (int)heads, .scale = (float)(1 / sqrt((double)size)), .last_key_count = 1};
     double products = (double)queries * (double)keys * (double)(heads * size);
     size_t inner = wan_mark(t->c);
-    for (bench b = bench_begin(t, label, 4 * products, 4.0 * 2 * (double)(queries + keys) * (double)(heads * size));
+    for (bench b = bench_begin(t, label, 4 * products,
+                               4.0 * 2 * (double)(queries + keys) * (double)(heads * size));
          bench_next(&b);) {
         wan_release(t->c, inner);
         wan_attention(t->c, q, k, k, &a);

@@ -1,38 +1,54 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* softmax(q k^T) v without the matrix of logits, head by head and tile by tile.
  *
- * Queries lie side by side: a panel is nr queries, transposed to [head, nr].  Then logits come out as [keys, nr], the
- * softmax runs down the columns without a sum across a register, and its weights are again a panel for the product
- * with v, whose result [head, nr] is turned back once, at the end.  One task is a head and up to MAX_PANELS panels that
- * share each tile of keys while it is in the cache; panels know nothing of each other. */
+ * Queries lie side by side: a panel is nr queries, transposed to [head, nr].  Then logits come out
+ * as [keys, nr], the softmax runs down the columns without a sum across a register, and its weights
+ * are again a panel for the product with v, whose result [head, nr] is turned back once, at the
+ * end.  One task is a head and some panels that share each tile of keys while it is in the cache;
+ * panels know nothing of each other. */
 #include "backend/cpu/cpu.h"
 
 #include <math.h>
 #include <omp.h>
 #include <string.h>
 
-enum { KEYS = 96 /* of a tile; whole tiles of gemm_tile for every set */, MAX_PANELS = 6 };
+enum {
+    KEYS = 144, /* of a tile; whole tiles of gemm_tile for every set */
+    KEYS_OF_WIDE = 48,
+    WIDE = 256,    /* heads past this size take smaller tiles, to stay in the cache */
+    QUERIES = 384, /* of a task, at most */
+};
 
 /* What one thread works on; the pointers lie in its work space. */
 typedef struct task {
     const cpu_kernels *k;
     const attention *a;
     int head;
-    int64_t size;       /* of a head */
-    int64_t width;      /* of a row of q, k, v and dst */
+    int64_t size;  /* of a head */
+    int64_t width; /* of a row of q, k, v and dst */
     int64_t queries, first, panels;
     float *query;       /* [panels, size, nr] */
     float *out;         /* [panels, size, nr] */
     float *max, *sum;   /* [panels, nr] */
     float *factor;      /* [nr] */
-    float *scores;      /* [KEYS, nr] */
-    float *value;       /* [KEYS, size] */
+    float *scores;      /* [tile_keys, nr] */
+    float *key, *value; /* [tile_keys, size] */
 } task;
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+static int64_t tile_keys(int64_t size) {
+    return size > WIDE ? KEYS_OF_WIDE : KEYS;
+}
 
 static int64_t work_floats(int64_t panels, int64_t size, int64_t nr) {
-    return nr * (panels * (2 * size + 2) + 1 + KEYS) + KEYS * size;
+    return nr * (panels * (2 * size + 2) + 1 + tile_keys(size)) + 2 * tile_keys(size) * size;
 }
 
 static void lay_out(task *t, float *space) {
@@ -43,7 +59,8 @@ static void lay_out(task *t, float *space) {
     t->sum = t->max + t->panels * nr;
     t->factor = t->sum + t->panels * nr;
     t->scores = t->factor + nr;
-    t->value = t->scores + KEYS * nr;
+    t->key = t->scores + tile_keys(t->size) * nr;
+    t->value = t->key + tile_keys(t->size) * t->size;
 }
 
 /* Queries of one panel that exist. */
@@ -57,8 +74,8 @@ static void load_queries(const task *t, const float *q) {
         float *panel = t->query + p * t->size * nr;
         if (columns(t, p) < nr)
             memset(panel, 0, sizeof *panel * (size_t)(t->size * nr));
-        t->k->transpose(panel, nr, q + (t->first + p * nr) * t->width + t->head * t->size, t->width, columns(t, p),
-                        t->size);
+        t->k->transpose(panel, nr, q + (t->first + p * nr) * t->width + t->head * t->size, t->width,
+                        columns(t, p), t->size);
         for (int64_t i = 0; i < t->size * nr; i++)
             panel[i] *= t->a->scale;
     }
@@ -77,8 +94,8 @@ static void add_bias(const task *t, int64_t panel, int64_t key, int64_t keys) {
             t->scores[i * t->k->nr + j] += bias[key + i - first - j];
 }
 
-/* One panel against the keys [key, key + keys), whose values lie in t->value. */
-static void panel_step(const task *t, int64_t panel, const float *k, int64_t key, int64_t keys, bool last) {
+/* One panel against the keys [key, key + keys), which lie in t->key and t->value. */
+static void panel_step(const task *t, int64_t panel, int64_t key, int64_t keys, bool last) {
     int nr = t->k->nr, mr = t->k->mr;
     const float *query = t->query + panel * t->size * nr;
     float *out = t->out + panel * t->size * nr;
@@ -86,7 +103,7 @@ static void panel_step(const task *t, int64_t panel, const float *k, int64_t key
         int rows = (int)least(mr, keys - i);
         const float *a[CPU_MR_MAX];
         for (int r = 0; r < rows; r++)
-            a[r] = k + (key + i + r) * t->width + t->head * t->size;
+            a[r] = t->key + (i + r) * t->size;
         t->k->gemm_tile(t->scores + i * nr, nr, rows, nr, a, t->size, query, false);
     }
     if (t->a->bias.data)
@@ -97,8 +114,13 @@ static void panel_step(const task *t, int64_t panel, const float *k, int64_t key
     t->k->softmax_tile(t->scores, keys, t->max + panel * nr, t->sum + panel * nr, t->factor);
     if (key > 0)
         t->k->scale_columns(out, t->size, t->factor);
-    for (int64_t i = 0; i < t->size; i += mr)
-        t->k->gemm_columns(out + i * nr, nr, (int)least(mr, t->size - i), t->value + i, t->size, keys, t->scores);
+    /* Tiles of equal height: a thin last one would wait for its few sums. */
+    int64_t tiles = ceil_div(t->size, mr);
+    for (int64_t i = 0; i < tiles; i++) {
+        int64_t from = i * t->size / tiles, to = (i + 1) * t->size / tiles;
+        t->k->gemm_columns(out + from * nr, nr, (int)(to - from), t->value + from, t->size, keys,
+                           t->scores);
+    }
 }
 
 static void store(const task *t, float *dst) {
@@ -108,50 +130,65 @@ static void store(const task *t, float *dst) {
         for (int64_t j = 0; j < nr; j++)
             t->factor[j] = 1.0f / t->sum[p * nr + j];
         t->k->scale_columns(out, t->size, t->factor);
-        t->k->transpose(dst + (t->first + p * nr) * t->width + t->head * t->size, t->width, out, nr, t->size,
-                        columns(t, p));
+        t->k->transpose(dst + (t->first + p * nr) * t->width + t->head * t->size, t->width, out, nr,
+                        t->size, columns(t, p));
     }
 }
 
-static void run(const task *t, float *dst, const float *q, const float *k, const float *v, int64_t all_keys) {
+static void run(const task *t, float *dst, const float *q, const float *k, const float *v,
+                int64_t all_keys) {
     load_queries(t, q);
-    for (int64_t key = 0; key < all_keys; key += KEYS) {
-        int64_t keys = least(KEYS, all_keys - key);
-        for (int64_t i = 0; i < keys; i++)
-            memcpy(t->value + i * t->size, v + (key + i) * t->width + t->head * t->size,
-                   sizeof *v * (size_t)t->size);
+    for (int64_t key = 0; key < all_keys; key += tile_keys(t->size)) {
+        int64_t keys = least(tile_keys(t->size), all_keys - key);
+        for (int64_t i = 0; i < keys; i++) {
+            int64_t at = (key + i) * t->width + t->head * t->size;
+            memcpy(t->key + i * t->size, k + at, sizeof *k * (size_t)t->size);
+            memcpy(t->value + i * t->size, v + at, sizeof *v * (size_t)t->size);
+        }
         for (int64_t p = 0; p < t->panels; p++)
-            panel_step(t, p, k, key, keys, key + keys == all_keys);
+            panel_step(t, p, key, keys, key + keys == all_keys);
     }
     store(t, dst);
 }
 
-/* Panels of a task: as many as share a tile well and fit, yet a task or two for each thread. */
+/* Panels of a task: enough to share each copy of a tile of keys, as many as fit, yet a task or two
+ * for each thread. */
 static int64_t choose_panels(const cpu_device *d, int64_t queries, int64_t heads, int64_t size) {
-    int64_t all = (queries + d->k.nr - 1) / d->k.nr, panels = least(MAX_PANELS, all);
-    while (panels > 1 && (work_floats(panels, size, d->k.nr) > (int64_t)(CPU_WORK_BYTES / sizeof(float)) ||
-                          (all + panels - 1) / panels * heads < 2 * d->threads))
+    int64_t all = ceil_div(queries, d->k.nr), panels = least(QUERIES / d->k.nr, all);
+    while (panels > 1 &&
+           (work_floats(panels, size, d->k.nr) > (int64_t)(CPU_WORK_BYTES / sizeof(float)) ||
+            ceil_div(all, panels) * heads < 2 * d->threads))
         panels--;
-    return panels;
+    return ceil_div(all, ceil_div(all, panels)); /* of equal size */
 }
 
 void wan_cpu_attention(compute *c, tensor dst, tensor q, tensor k, tensor v, const attention *a) {
     const cpu_device *d = wan_cpu_device(c);
-    int64_t queries = q.dim[0], size = q.dim[1] / a->heads, panels = choose_panels(d, queries, a->heads, size);
+    int64_t queries = q.dim[0], size = q.dim[1] / a->heads,
+            panels = choose_panels(d, queries, a->heads, size);
     if (!queries)
         return;
     if (work_floats(panels, size, d->k.nr) > (int64_t)(CPU_WORK_BYTES / sizeof(float))) {
-        wan_fail(&c->err, WAN_E_SHAPE, "cpu: an attention head of %lld numbers needs %lld bytes of work space, there are %zu",
-                 (long long)size, (long long)(work_floats(panels, size, d->k.nr) * (int64_t)sizeof(float)),
-                 CPU_WORK_BYTES);
+        wan_fail(
+            &c->err, WAN_E_SHAPE,
+            "cpu: an attention head of %lld numbers needs %lld bytes of work space, there are %zu",
+            (long long)size,
+            (long long)(work_floats(panels, size, d->k.nr) * (int64_t)sizeof(float)),
+            CPU_WORK_BYTES);
         return;
     }
-    int64_t step = panels * d->k.nr, tiles = (queries + step - 1) / step;
+    int64_t step = panels * d->k.nr, tiles = ceil_div(queries, step);
 #pragma omp parallel for num_threads(d->threads) schedule(dynamic)
     for (int64_t i = 0; i < a->heads * tiles; i++) {
         int64_t first = i % tiles * step;
-        task t = {.k = &d->k, .a = a, .head = (int)(i / tiles), .size = size, .width = q.dim[1], .queries = queries,
-                  .first = first, .panels = least(panels, (queries - first + d->k.nr - 1) / d->k.nr)};
+        task t = {.k = &d->k,
+                  .a = a,
+                  .head = (int)(i / tiles),
+                  .size = size,
+                  .width = q.dim[1],
+                  .queries = queries,
+                  .first = first,
+                  .panels = least(panels, ceil_div(queries - first, d->k.nr))};
         lay_out(&t, wan_cpu_work(d, omp_get_thread_num()));
         run(&t, dst.data, q.data, k.data, v.data, k.dim[0]);
     }

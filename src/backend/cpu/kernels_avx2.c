@@ -8,6 +8,7 @@ enum { LANES = 8, MR = 6, NR = 16 };
 
 #define WORD static inline __attribute__((always_inline))
 
+/* clang-format off */
 typedef __m256 vec;
 
 WORD vec v_zero(void) { return _mm256_setzero_ps(); }
@@ -29,9 +30,14 @@ WORD vec v_div(vec a, vec b) { return _mm256_div_ps(a, b); }
 WORD vec v_max(vec a, vec b) { return _mm256_max_ps(a, b); }
 WORD vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 WORD vec v_fnma(vec a, vec b, vec c) { return _mm256_fnmadd_ps(a, b, c); }
-WORD vec v_round(vec x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+WORD vec v_round(vec x) {
+    return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 WORD vec v_below(vec x, vec limit, vec a, vec b) {
     return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, limit, _CMP_LT_OQ));
+}
+WORD vec v_unless_below(vec x, vec limit, vec a) {
+    return _mm256_and_ps(_mm256_cmp_ps(x, limit, _CMP_NLT_UQ), a);
 }
 WORD vec v_power(vec n) {
     __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
@@ -47,7 +53,9 @@ WORD vec v_from_f16(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128(p));
 WORD vec v_from_bf16(const void *p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16));
 }
-WORD vec v_from_i8(const void *p) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p))); }
+WORD vec v_from_i8(const void *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p)));
+}
 
 typedef struct wide {
     __m256d s[2];
@@ -59,7 +67,8 @@ WORD void w_add(wide *w, vec x) {
     w->s[1] = _mm256_add_pd(w->s[1], _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1)));
 }
 WORD void w_add_square(wide *w, vec x) {
-    __m256d a = _mm256_cvtps_pd(_mm256_castps256_ps128(x)), b = _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
+    __m256d a = _mm256_cvtps_pd(_mm256_castps256_ps128(x)),
+            b = _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1));
     w->s[0] = _mm256_fmadd_pd(a, a, w->s[0]);
     w->s[1] = _mm256_fmadd_pd(b, b, w->s[1]);
 }
@@ -68,7 +77,10 @@ WORD double w_total(const wide *w) {
     _mm256_storeu_pd(t, _mm256_add_pd(w->s[0], w->s[1]));
     return (t[0] + t[1]) + (t[2] + t[3]);
 }
+/* clang-format on */
 
 #include "backend/cpu/kernels_vector.h"
 
-void wan_cpu_kernels_avx2(cpu_kernels *k) { fill_table(k); }
+void wan_cpu_kernels_avx2(cpu_kernels *k) {
+    fill_table(k);
+}

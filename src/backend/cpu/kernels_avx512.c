@@ -8,6 +8,7 @@ enum { LANES = 16, MR = 12, NR = 32 };
 
 #define WORD static inline __attribute__((always_inline))
 
+/* clang-format off */
 typedef __m512 vec;
 
 WORD vec v_zero(void) { return _mm512_setzero_ps(); }
@@ -32,6 +33,9 @@ WORD vec v_round(vec x) {
 WORD vec v_below(vec x, vec limit, vec a, vec b) {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, limit, _CMP_LT_OQ), b, a);
 }
+WORD vec v_unless_below(vec x, vec limit, vec a) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_NLT_UQ), a);
+}
 WORD vec v_power(vec n) {
     __m512i e = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
     return _mm512_castsi512_ps(_mm512_slli_epi32(e, 23));
@@ -46,7 +50,9 @@ WORD vec v_from_f16(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256(p
 WORD vec v_from_bf16(const void *p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16));
 }
-WORD vec v_from_i8(const void *p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p))); }
+WORD vec v_from_i8(const void *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
+}
 
 typedef struct wide {
     __m512d s[2];
@@ -58,12 +64,18 @@ WORD void w_add(wide *w, vec x) {
     w->s[1] = _mm512_add_pd(w->s[1], _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1)));
 }
 WORD void w_add_square(wide *w, vec x) {
-    __m512d a = _mm512_cvtps_pd(_mm512_castps512_ps256(x)), b = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
+    __m512d a = _mm512_cvtps_pd(_mm512_castps512_ps256(x)),
+            b = _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1));
     w->s[0] = _mm512_fmadd_pd(a, a, w->s[0]);
     w->s[1] = _mm512_fmadd_pd(b, b, w->s[1]);
 }
-WORD double w_total(const wide *w) { return _mm512_reduce_add_pd(_mm512_add_pd(w->s[0], w->s[1])); }
+WORD double w_total(const wide *w) {
+    return _mm512_reduce_add_pd(_mm512_add_pd(w->s[0], w->s[1]));
+}
+/* clang-format on */
 
 #include "backend/cpu/kernels_vector.h"
 
-void wan_cpu_kernels_avx512(cpu_kernels *k) { fill_table(k); }
+void wan_cpu_kernels_avx512(cpu_kernels *k) {
+    fill_table(k);
+}

@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kernels_vector.h - the vector kernels, written once.
- * An instruction set's file defines the words below for its registers, includes this, and fills the table:
- *   vec, LANES        a register of floats and how many
- *   MR, NR            the tile; NR = 2 LANES, and 2 MR sums + 3 fit the registers
- *   v_zero v_set v_load v_store v_load_part v_store_part (n < LANES)
- *   v_add v_sub v_mul v_div v_max (b when a is NaN) v_fma (a b + c) v_fnma (c - a b) v_round
- *   v_below (x < limit ? a : b)   v_power (2^n for whole n, -126..127)
- *   v_even v_odd v_swap (within pairs)   v_fmaddsub (a b - c, a b + c)
- *   v_from_f16 v_from_bf16 v_from_i8 (from memory)
- *   wide, w_zero w_add (sum += x) w_add_square w_total: sums in double
- * Results depend on the values alone, not on where in a row they stand. */
+ * An instruction set's file defines the words below for its registers, includes this, and fills the
+ * table: vec, LANES        a register of floats and how many MR, NR            the tile; NR = 2
+ * LANES, and 2 MR sums + 3 fit the registers v_zero v_set v_load v_store v_load_part v_store_part
+ * (n < LANES) v_add v_sub v_mul v_div v_max (b when a is NaN) v_fma (a b + c) v_fnma (c - a b)
+ * v_round v_below (x < limit ? a : b)   v_unless_below (x < limit ? 0 : a)   v_power (2^n for whole
+ * n, -126..127) v_even v_odd v_swap (within pairs)   v_fmaddsub (a b - c, a b + c) v_from_f16
+ * v_from_bf16 v_from_i8 (from memory) wide, w_zero w_add (sum += x) w_add_square w_total: sums in
+ * double Results depend on the values alone, not on where in a row they stand. */
 #ifndef WAN_BACKEND_CPU_KERNELS_VECTOR_H
 #define WAN_BACKEND_CPU_KERNELS_VECTOR_H
 
@@ -31,10 +29,10 @@ INLINE void store_tile_row(float *dst, vec s0, vec s1, int cols, bool add) {
     }
 }
 
-/* `rows` and `halves` (of NR) are constants where this is used, so the sums live in registers: a step is `halves` loads
- * of the panel, `rows` broadcasts and rows * halves multiply-adds. */
-INLINE void tile(int rows, int halves, float *dst, int64_t ld, int cols, const float *const *a, int64_t k,
-                 const float *panel, bool add) {
+/* `rows` and `halves` (of NR) are constants where this is used, so the sums live in registers: a
+ * step is `halves` loads of the panel, `rows` broadcasts and rows * halves multiply-adds. */
+INLINE void tile(int rows, int halves, float *dst, int64_t ld, int cols, const float *const *a,
+                 int64_t k, const float *panel, bool add) {
     vec s[MR][2];
     for (int r = 0; r < rows; r++)
         s[r][0] = s[r][1] = v_zero();
@@ -73,8 +71,10 @@ INLINE void tile_columns(int rows, float *dst, int64_t ld, const float *a, int64
 }
 
 /* One case for each number of rows; the ones past MR are never asked for and vanish. */
-#define EACH_ROWS(CASE)                                                                                                \
+/* clang-format off */
+#define EACH_ROWS(CASE) \
     CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+/* clang-format on */
 
 static void gemm_tile(float *dst, int64_t ld, int rows, int cols, const float *const *a, int64_t k,
                       const float *panel, bool add) {
@@ -101,7 +101,7 @@ static void gemm_columns(float *dst, int64_t ld, int rows, const float *a, int64
 
 INLINE void transpose_8x8(float *dst, int64_t dst_ld, const float *src, int64_t src_ld) {
     __m256 a[8], b[8];
-    for (int i = 0; i < 8; i += 2) { /* pairs of rows: elements 0 1 4 5 and 2 3 6 7 of both, interleaved */
+    for (int i = 0; i < 8; i += 2) { /* pairs of rows: elements 0 1 4 5, 2 3 6 7, interleaved */
         __m256 x = _mm256_loadu_ps(src + i * src_ld), y = _mm256_loadu_ps(src + (i + 1) * src_ld);
         a[i] = _mm256_unpacklo_ps(x, y);
         a[i + 1] = _mm256_unpackhi_ps(x, y);
@@ -118,7 +118,8 @@ INLINE void transpose_8x8(float *dst, int64_t dst_ld, const float *src, int64_t 
     }
 }
 
-static void transpose(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows, int64_t cols) {
+static void transpose(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows,
+                      int64_t cols) {
     int64_t whole_rows = rows & ~(int64_t)7, whole_cols = cols & ~(int64_t)7;
     for (int64_t c = 0; c < whole_cols; c += 8)
         for (int64_t r = 0; r < whole_rows; r += 8)
@@ -128,12 +129,11 @@ static void transpose(float *dst, int64_t dst_ld, const float *src, int64_t src_
             dst[c * dst_ld + r] = src[r * src_ld + c];
 }
 
-/* exp to about an ulp: x = n ln 2 + r with |r| <= ln(2) / 2, exp(r) = 1 + r + r^2 q(r) with q a minimax fit.  It is 0
- * where the result would be subnormal, and infinity from 2^127.5. */
-INLINE vec v_exp(vec x) {
-    const float lowest = -87.33654f, highest = 88.3762f; /* of n = -126 and 127 */
+/* exp for x <= 0 to about an ulp: x = n ln 2 + r with |r| <= ln(2) / 2, exp(r) = 1 + r + r^2 q(r)
+ * with q a minimax fit. It is 0 where the result would be subnormal. */
+INLINE vec v_exp_falling(vec x) {
+    const float lowest = -87.33654f; /* n = -126 */
     vec t = v_max(v_set(lowest), x);
-    t = v_below(t, v_set(highest), t, v_set(highest));
     vec n = v_round(v_mul(t, v_set(0x1.715476p+0f)));
     vec r = v_fnma(n, v_set(0x1.62e4p-1f), t);
     r = v_fnma(n, v_set(0x1.7f7d1cp-20f), r);
@@ -143,8 +143,13 @@ INLINE vec v_exp(vec x) {
     q = v_fma(q, r, v_set(0x1.555492p-3f));
     q = v_fma(q, r, v_set(0x1.fffffcp-2f));
     vec y = v_add(v_fma(v_mul(r, r), q, r), v_set(1));
-    y = v_mul(y, v_power(n));
-    y = v_below(x, v_set(lowest), v_zero(), y);
+    return v_unless_below(x, v_set(lowest), v_mul(y, v_power(n)));
+}
+
+/* exp for any x; infinity from 2^127.5 on. */
+INLINE vec v_exp(vec x) {
+    const float highest = 88.3762f; /* n = 127 */
+    vec y = v_exp_falling(v_below(v_set(highest), x, v_set(highest), x));
     return v_below(v_set(highest), x, v_set(INFINITY), y);
 }
 
@@ -156,13 +161,14 @@ static void softmax_tile(float *s, int64_t keys, float *max, float *sum, float *
     }
     vec total0 = v_zero(), total1 = v_zero();
     for (int64_t i = 0; i < keys; i++) {
-        vec e0 = v_exp(v_sub(v_load(s + i * NR), top0)), e1 = v_exp(v_sub(v_load(s + i * NR + LANES), top1));
+        vec e0 = v_exp_falling(v_sub(v_load(s + i * NR), top0));
+        vec e1 = v_exp_falling(v_sub(v_load(s + i * NR + LANES), top1));
         v_store(s + i * NR, e0);
         v_store(s + i * NR + LANES, e1);
         total0 = v_add(total0, e0);
         total1 = v_add(total1, e1);
     }
-    vec factor0 = v_exp(v_sub(old0, top0)), factor1 = v_exp(v_sub(old1, top1));
+    vec factor0 = v_exp_falling(v_sub(old0, top0)), factor1 = v_exp_falling(v_sub(old1, top1));
     v_store(factor, factor0);
     v_store(factor + LANES, factor1);
     v_store(sum, v_fma(v_load(sum), factor0, total0));
@@ -213,7 +219,9 @@ static void unpack_q8_0(float *dst, const void *src, int64_t n) {
     }
 }
 
-INLINE vec v_silu(vec x) { return v_div(x, v_add(v_set(1), v_exp(v_sub(v_zero(), x)))); }
+INLINE vec v_silu(vec x) {
+    return v_div(x, v_add(v_set(1), v_exp(v_sub(v_zero(), x))));
+}
 
 /* The formula of gelu_tanh_scalar. */
 INLINE vec v_gelu_tanh(vec x) {
@@ -257,22 +265,26 @@ static double sum_squares(const float *x, float mean, int64_t n) {
     return total;
 }
 
-static void normalise(float *dst, const float *x, float mean, float scale, float plus, const float *gain,
-                      const float *shift, int64_t n) {
+static void normalise(float *dst, const float *x, float mean, float scale, float plus,
+                      const float *gain, const float *shift, int64_t n) {
     vec m = v_set(mean), s = v_set(scale), p = v_set(plus), zero = v_zero();
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         vec g = v_add(p, gain ? v_load(gain + i) : zero);
-        v_store(dst + i, v_fma(v_mul(v_sub(v_load(x + i), m), s), g, shift ? v_load(shift + i) : zero));
+        v_store(dst + i,
+                v_fma(v_mul(v_sub(v_load(x + i), m), s), g, shift ? v_load(shift + i) : zero));
     }
     if (i == n)
         return;
     int rest = (int)(n - i);
-    vec g = v_add(p, gain ? v_load_part(gain + i, rest) : zero), t = shift ? v_load_part(shift + i, rest) : zero;
+    vec g = v_add(p, gain ? v_load_part(gain + i, rest) : zero),
+        t = shift ? v_load_part(shift + i, rest) : zero;
     v_store_part(dst + i, v_fma(v_mul(v_sub(v_load_part(x + i, rest), m), s), g, t), rest);
 }
 
-INLINE vec v_rotate(vec x, vec turn) { return v_fmaddsub(x, v_even(turn), v_mul(v_swap(x), v_odd(turn))); }
+INLINE vec v_rotate(vec x, vec turn) {
+    return v_fmaddsub(x, v_even(turn), v_mul(v_swap(x), v_odd(turn)));
+}
 
 static void rotate(float *x, const float *turn, int64_t n) {
     for (; n >= LANES; n -= LANES, x += LANES, turn += LANES)
