@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check.h - wan-check: every op and kernel against plain references, for each backend and instruction set.
- * A check is a function CHECK(name), listed in checks.h and called once for each device under test.  It goes through
- * the calls of src/tensor, so the same check serves every backend; checks of single CPU kernels use t->k and skip
- * devices that have none.  References are double precision, written in the check from the spec.
- * With --bench a check also times: bench_begin / bench_end around its op.  All of this runs on one thread. */
+/* check.h - wan-check: every op and kernel against plain references, for each backend and
+ * instruction set. A check is a function CHECK(name), listed in checks.h and called once for each
+ * device under test.  It goes through the calls of src/tensor, so the same check serves every
+ * backend; checks of single CPU kernels use t->k and skip devices that have none.  References are
+ * double precision, written in the check from the spec. With --bench a check also times:
+ * bench_begin / bench_end around its op.  All of this runs on one thread. */
 #ifndef WAN_TESTS_KERNELS_CHECK_H
 #define WAN_TESTS_KERNELS_CHECK_H
 
@@ -21,14 +22,14 @@ typedef struct check {
     const cpu_kernels *k;    /* of a CPU, else NULL */
     const cpu_kernels *twin; /* the scalar ones */
     bool bench;
-    double peak;   /* FLOP/s of multiply-adds in registers with the best set, all threads */
-    int failures;  /* of this check */
+    double peak;  /* FLOP/s of multiply-adds in registers with the best set, all threads */
+    int failures; /* of this check */
     uint64_t seed;
     struct arena_block *blocks; /* host memory until the check ends */
 } check;
 
-#define CHECK(name)                                                                                                    \
-    void wan_check_##name(check *t);                                                                                   \
+#define CHECK(name)                                                                                \
+    void wan_check_##name(check *t);                                                               \
     void wan_check_##name(check *t)
 
 /* What fills an input: normal numbers; zeros; huge; subnormal; all of them mixed. */
@@ -44,25 +45,26 @@ void fill_floats(check *t, float *x, int64_t n, fill how);
 /* A device tensor of the shape, filled; *host receives its values. */
 tensor new_f32(check *t, int rank, const int64_t *dim, fill how, float **host);
 tensor new_i32(check *t, int64_t n, const int32_t *values);
-/* Weights of any type that ops accept, at an odd address where host memory is used as it is; *host their exact values,
- * decoded here and not by the kernels. */
+/* Weights of any type that ops accept, at an odd address where host memory is used as it is; *host
+ * their exact values, decoded here and not by the kernels. */
 tensor new_weight(check *t, dtype type, int rank, const int64_t *dim, fill how, float **host);
 /* Back on the host. */
 float *values(check *t, tensor x);
 
-/* The arena behind the next tensor taken from it, `bytes` long, is filled with a pattern, and guard_end sees that only
- * those bytes were written. */
+/* The arena behind the next tensor taken from it, `bytes` long, is filled with a pattern, and
+ * guard_end sees that only those bytes were written. */
 void guard_begin(check *t, size_t bytes);
 void guard_end(check *t, tensor result);
 
-/* |got - want| <= tol for each; NaN and infinity must be equal in kind.  tol may be one number (stride 0) or n. */
-void expect_close(check *t, const char *what, const float *got, const double *want, int64_t n, const double *tol,
-                  int tol_stride);
+/* |got - want| <= tol for each; NaN and infinity must be equal in kind.  tol may be one number
+ * (stride 0) or n. */
+void expect_close(check *t, const char *what, const float *got, const double *want, int64_t n,
+                  const double *tol, int tol_stride);
 void expect_equal(check *t, const char *what, const float *got, const float *want, int64_t n);
 void expect(check *t, bool ok, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* Error of a dot product of n terms in f32 whose absolute values sum to `magnitude`: n roundings that add up like a
- * random walk, and a few more. */
+/* Error of a dot product of n terms in f32 whose absolute values sum to `magnitude`: n roundings
+ * that add up like a random walk, and a few more. */
 double tol_dot(int64_t n, double magnitude);
 
 typedef struct bench {
@@ -74,7 +76,8 @@ typedef struct bench {
     double started;
 } bench;
 
-/* for (bench b = bench_begin(...); bench_next(&b);) op();  prints the median.  Nothing runs without --bench. */
+/* for (bench b = bench_begin(...); bench_next(&b);) op();  prints the median.  Nothing runs without
+ * --bench. */
 bench bench_begin(check *t, const char *label, double flops, double bytes);
 bool bench_next(bench *b);
 

@@ -6,7 +6,9 @@
 
 static const int64_t sizes[][2] = {{1, 1}, {3, 7}, {5, 64}, {33, 515}, {2, 20000}};
 
-static double *new_doubles(check *t, int64_t n) { return host_alloc(t, sizeof(double) * (size_t)n); }
+static double *new_doubles(check *t, int64_t n) {
+    return host_alloc(t, sizeof(double) * (size_t)n);
+}
 
 /* x op= y, one rounding. */
 static void pair_case(check *t, const int64_t dim[2], bool product) {
@@ -46,13 +48,15 @@ CHECK(add_gated) {
         size_t mark = wan_mark(t->c);
         int64_t each = sizes[s][0], tokens = 3 * each, dim = sizes[s][1], n = tokens * dim;
         float *hx, *hy, *hm;
-        tensor y = new_f32(t, WAN_DIMS(tokens, dim), NORMAL, &hy), m = new_f32(t, WAN_DIMS(3, 2 * dim), NORMAL, &hm);
+        tensor y = new_f32(t, WAN_DIMS(tokens, dim), NORMAL, &hy),
+               m = new_f32(t, WAN_DIMS(3, 2 * dim), NORMAL, &hm);
         by_frame gate = {m, dim, new_i32(t, 3, row_of_frame), each};
         guard_begin(t, sizeof(float) * (size_t)n);
         tensor x = new_f32(t, WAN_DIMS(tokens, dim), NORMAL, &hx);
         double *want = new_doubles(t, n), *tol = new_doubles(t, n);
         for (int64_t i = 0; i < n; i++) {
-            double product = (double)hy[i] * hm[row_of_frame[i / dim / each] * 2 * dim + dim + i % dim];
+            double product =
+                (double)hy[i] * hm[row_of_frame[i / dim / each] * 2 * dim + dim + i % dim];
             want[i] = hx[i] + product;
             tol[i] = 0x1p-24 * (fabs(want[i]) + 2 * fabs(product)) + FLT_MIN;
         }
@@ -72,9 +76,11 @@ CHECK(activate) {
             tensor x = new_f32(t, 2, sizes[s], NORMAL, &hx);
             double *want = new_doubles(t, n), *tol = new_doubles(t, n);
             for (int64_t i = 0; i < n; i++) {
-                double v = hx[i], u = act == WAN_SILU ? v : 1.5957691216057308 * (v + 0.044715 * v * v * v);
+                double v = hx[i],
+                       u = act == WAN_SILU ? v : 1.5957691216057308 * (v + 0.044715 * v * v * v);
                 want[i] = act == WAN_NONE ? v : v / (1 + exp(-u));
-                tol[i] = act == WAN_NONE ? 0 : 0x1p-24 * fabs(want[i]) * (8 + 4 * fabs(u)) + FLT_MIN;
+                tol[i] =
+                    act == WAN_NONE ? 0 : 0x1p-24 * fabs(want[i]) * (8 + 4 * fabs(u)) + FLT_MIN;
             }
             guard_begin(t, sizeof(float) * (size_t)n);
             tensor y = wan_activate(t->c, x, act);
@@ -128,10 +134,12 @@ static void patch_case(check *t, const int64_t shape[4], const int64_t patch[3])
     int64_t cells = patch[0] * patch[1] * patch[2], width = shape[0] * cells;
     int64_t grid[3] = {shape[1] / patch[0], shape[2] / patch[1], shape[3] / patch[2]};
     int64_t tokens = grid[0] * grid[1] * grid[2], n = tokens * width;
-    float *hx, *want = host_alloc(t, sizeof *want * (size_t)n), *back = host_alloc(t, sizeof *back * (size_t)n);
+    float *hx, *want = host_alloc(t, sizeof *want * (size_t)n),
+               *back = host_alloc(t, sizeof *back * (size_t)n);
     tensor x = new_f32(t, 4, shape, NORMAL, &hx);
     for (int64_t i = 0; i < n; i++) { /* element [c, f, y, x] */
-        int64_t col = i % shape[3], row = i / shape[3] % shape[2], f = i / shape[3] / shape[2] % shape[1];
+        int64_t col = i % shape[3], row = i / shape[3] % shape[2],
+                f = i / shape[3] / shape[2] % shape[1];
         int64_t c = i / shape[3] / shape[2] / shape[1];
         int64_t token = (f / patch[0] * grid[1] + row / patch[1]) * grid[2] + col / patch[2];
         int64_t cell = (f % patch[0] * patch[1] + row % patch[1]) * patch[2] + col % patch[2];

@@ -43,11 +43,17 @@ static uint64_t next(check *t) { /* splitmix64 */
     return z ^ z >> 31;
 }
 
-static double uniform(check *t) { return ((double)(next(t) >> 11) + 0.5) * 0x1p-53; }
+static double uniform(check *t) {
+    return ((double)(next(t) >> 11) + 0.5) * 0x1p-53;
+}
 
-double random_normal(check *t) { return sqrt(-2 * log(uniform(t))) * cos(6.283185307179586 * uniform(t)); }
+double random_normal(check *t) {
+    return sqrt(-2 * log(uniform(t))) * cos(6.283185307179586 * uniform(t));
+}
 
-int64_t random_int(check *t, int64_t below) { return (int64_t)(next(t) % (uint64_t)below); }
+int64_t random_int(check *t, int64_t below) {
+    return (int64_t)(next(t) % (uint64_t)below);
+}
 
 void fill_floats(check *t, float *x, int64_t n, fill how) {
     for (int64_t i = 0; i < n; i++) {
@@ -194,21 +200,23 @@ void expect(check *t, bool ok, const char *format, ...) {
     va_end(args);
 }
 
-void expect_close(check *t, const char *what, const float *got, const double *want, int64_t n, const double *tol,
-                  int tol_stride) {
+void expect_close(check *t, const char *what, const float *got, const double *want, int64_t n,
+                  const double *tol, int tol_stride) {
     for (int64_t i = 0; i < n; i++) {
         double w = want[i], limit = tol[i * tol_stride];
-        bool ok = isnan(w) ? isnan(got[i]) : fabs(w) > FLT_MAX ? (double)got[i] == (w > 0 ? INFINITY : -INFINITY)
-                                                              : fabs((double)got[i] - w) <= limit;
-        expect(t, ok, "%s: element %lld of %lld is %.9g, expected %.9g within %.3g", what, (long long)i, (long long)n,
-               (double)got[i], w, limit);
+        bool ok = isnan(w)            ? isnan(got[i])
+                  : fabs(w) > FLT_MAX ? (double)got[i] == (w > 0 ? INFINITY : -INFINITY)
+                                      : fabs((double)got[i] - w) <= limit;
+        expect(t, ok, "%s: element %lld of %lld is %.9g, expected %.9g within %.3g", what,
+               (long long)i, (long long)n, (double)got[i], w, limit);
     }
 }
 
 void expect_equal(check *t, const char *what, const float *got, const float *want, int64_t n) {
     for (int64_t i = 0; i < n; i++)
-        expect(t, !memcmp(&got[i], &want[i], sizeof *got), "%s: element %lld of %lld is %.9g, expected exactly %.9g",
-               what, (long long)i, (long long)n, (double)got[i], (double)want[i]);
+        expect(t, !memcmp(&got[i], &want[i], sizeof *got),
+               "%s: element %lld of %lld is %.9g, expected exactly %.9g", what, (long long)i,
+               (long long)n, (double)got[i], (double)want[i]);
 }
 
 double tol_dot(int64_t n, double magnitude) {
@@ -218,7 +226,9 @@ double tol_dot(int64_t n, double magnitude) {
 static clockid_t bench_clock = CLOCK_MONOTONIC;
 
 /* One thread is timed by what it ran, so that other work on the machine hardly shows. */
-void wan_bench_one_thread(void) { bench_clock = CLOCK_THREAD_CPUTIME_ID; }
+void wan_bench_one_thread(void) {
+    bench_clock = CLOCK_THREAD_CPUTIME_ID;
+}
 
 double seconds(void) {
     struct timespec now;
@@ -255,9 +265,11 @@ static double ratio_to_scalar(const bench *b, double time) {
 static void report(bench *b) {
     qsort(b->best, COUNT(b->best), sizeof b->best[0], ascending);
     double time = b->best[COUNT(b->best) / 2], ratio = ratio_to_scalar(b, time);
-    printf("%-34s %-12s %10.1f us %8.2f GB/s", b->label, b->t->device, time * 1e6, b->bytes / time * 1e-9);
+    printf("%-34s %-12s %10.1f us %8.2f GB/s", b->label, b->t->device, time * 1e6,
+           b->bytes / time * 1e-9);
     if (b->flops > 0)
-        printf(" %8.1f GFLOP/s %5.1f %% of peak", b->flops / time * 1e-9, 100 * b->flops / time / b->t->peak);
+        printf(" %8.1f GFLOP/s %5.1f %% of peak", b->flops / time * 1e-9,
+               100 * b->flops / time / b->t->peak);
     if (isnan(ratio))
         printf("\n");
     else

@@ -20,14 +20,16 @@ static float *ringed(check *t, int64_t n) {
 static void expect_ring(check *t, const float *x, int64_t n) {
     for (int64_t i = -PAD; i < n + PAD; i++)
         if (i < 0 || i >= n)
-            expect(t, x[i] == UNTOUCHED, "element %lld around %lld results was written", (long long)i, (long long)n);
+            expect(t, x[i] == UNTOUCHED, "element %lld around %lld results was written",
+                   (long long)i, (long long)n);
 }
 
 /* Every size of tile; rows of a share memory, as a convolution's zeros do. */
 static void gemm_tile_case(check *t, int rows, int cols, int64_t k, bool add) {
     int nr = t->k->nr;
     int64_t ld = cols + 3, lda = k + 1;
-    float *a = host_alloc(t, sizeof *a * (size_t)(rows * lda)), *panel = host_alloc(t, sizeof *panel * (size_t)(k * nr));
+    float *a = host_alloc(t, sizeof *a * (size_t)(rows * lda)),
+          *panel = host_alloc(t, sizeof *panel * (size_t)(k * nr));
     float *got = ringed(t, rows * ld);
     const float *row[CPU_MR_MAX];
     fill_floats(t, a, rows * lda, rows % 2 ? NORMAL : MIXED);
@@ -37,7 +39,8 @@ static void gemm_tile_case(check *t, int rows, int cols, int64_t k, bool add) {
         for (int64_t j = 0; add && j < cols; j++)
             got[r * ld + j] = (float)random_normal(t);
     }
-    double *want = host_alloc(t, sizeof *want * (size_t)(rows * ld)), *tol = host_alloc(t, sizeof *tol * (size_t)(rows * ld));
+    double *want = host_alloc(t, sizeof *want * (size_t)(rows * ld)),
+           *tol = host_alloc(t, sizeof *tol * (size_t)(rows * ld));
     for (int r = 0; r < rows; r++)
         for (int64_t j = 0; j < ld; j++) {
             double sum = got[r * ld + j], magnitude = fabs(sum);
@@ -60,7 +63,8 @@ CHECK(gemm_tile) {
     for (size_t d = 0; d < COUNT(depth); d++)
         for (int rows = 1; rows <= t->k->mr; rows++)
             for (int cols = 1; cols <= t->k->nr; cols += cols < 4 ? 1 : 3)
-                gemm_tile_case(t, rows, cols == t->k->nr - 1 ? t->k->nr : cols, depth[d], (rows + cols) % 2);
+                gemm_tile_case(t, rows, cols == t->k->nr - 1 ? t->k->nr : cols, depth[d],
+                               (rows + cols) % 2);
     gemm_tile_case(t, t->k->mr, t->k->nr, 256, false);
     gemm_tile_case(t, t->k->mr, t->k->nr, 256, true);
 }
@@ -72,7 +76,8 @@ CHECK(gemm_columns) {
         for (int rows = 1; rows <= t->k->mr; rows++) {
             int64_t k = depth[d], lda = rows + 5;
             float *a = host_alloc(t, sizeof *a * (size_t)(k * lda));
-            float *panel = host_alloc(t, sizeof *panel * (size_t)(k * nr)), *got = ringed(t, rows * nr);
+            float *panel = host_alloc(t, sizeof *panel * (size_t)(k * nr)),
+                  *got = ringed(t, rows * nr);
             double want[CPU_MR_MAX * CPU_NR_MAX], tol[CPU_MR_MAX * CPU_NR_MAX];
             fill_floats(t, a, k * lda, NORMAL);
             fill_floats(t, panel, k * nr, NORMAL);
@@ -97,7 +102,8 @@ CHECK(transpose) {
     for (int64_t rows = 1; rows <= 35; rows += 2)
         for (int64_t cols = 1; cols <= 35; cols += rows % 3 + 1) {
             int64_t src_ld = cols + rows % 3, dst_ld = rows + cols % 2;
-            float *src = host_alloc(t, sizeof *src * (size_t)(rows * src_ld)), *got = ringed(t, cols * dst_ld);
+            float *src = host_alloc(t, sizeof *src * (size_t)(rows * src_ld)),
+                  *got = ringed(t, cols * dst_ld);
             float *want = host_alloc(t, sizeof *want * (size_t)(cols * dst_ld));
             fill_floats(t, src, rows * src_ld, MIXED);
             for (int64_t i = 0; i < cols * dst_ld; i++)
@@ -108,7 +114,8 @@ CHECK(transpose) {
         }
 }
 
-/* A whole softmax in tiles: weights * what later factors leave of them, over the sum, must be the softmax. */
+/* A whole softmax in tiles: weights * what later factors leave of them, over the sum, must be the
+ * softmax. */
 static void softmax_case(check *t, int64_t tiles, int64_t keys, double spread) {
     int nr = t->k->nr;
     int64_t n = tiles * keys;
@@ -137,13 +144,18 @@ static void softmax_case(check *t, int64_t tiles, int64_t keys, double spread) {
             top = fmax(top, logit[i * nr + j]);
         for (int64_t i = 0; i < n; i++)
             total += exp(logit[i * nr + j] - top);
-        expect(t, max[j] == (float)top, "maximum of column %d is %g, expected %g", j, (double)max[j], top);
+        expect(t, max[j] == (float)top, "maximum of column %d is %g, expected %g", j,
+               (double)max[j], top);
         for (int64_t i = 0; i < n; i++) {
-            /* the difference of two logits is rounded once, relative to itself; exp and the sums a few ulp */
-            double x = logit[i * nr + j] - top, want = exp(x) / total, got = left[i * nr + j] / sum[j];
-            double tol = want * (fabs(x) + 8 + 2 * sqrt((double)n) + 3 * (double)tiles) * 0x1p-24 + 2 * FLT_MIN;
-            expect(t, fabs(got - want) <= tol, "weight %lld of column %d is %.9g, expected %.9g within %.3g",
-                   (long long)i, j, got, want, tol);
+            /* the difference of two logits is rounded once, relative to itself; exp and the sums a
+             * few ulp */
+            double x = logit[i * nr + j] - top, want = exp(x) / total,
+                   got = left[i * nr + j] / sum[j];
+            double tol = want * (fabs(x) + 8 + 2 * sqrt((double)n) + 3 * (double)tiles) * 0x1p-24 +
+                         2 * FLT_MIN;
+            expect(t, fabs(got - want) <= tol,
+                   "weight %lld of column %d is %.9g, expected %.9g within %.3g", (long long)i, j,
+                   got, want, tol);
         }
     }
 }
@@ -160,7 +172,8 @@ CHECK(softmax_tile) {
 CHECK(scale_columns) {
     int nr = t->k->nr;
     for (int64_t rows = 1; rows < 40; rows += 7) {
-        float *x = ringed(t, rows * nr), *want = host_alloc(t, sizeof *want * (size_t)(rows * nr)), factor[CPU_NR_MAX];
+        float *x = ringed(t, rows * nr), *want = host_alloc(t, sizeof *want * (size_t)(rows * nr)),
+              factor[CPU_NR_MAX];
         fill_floats(t, x, rows * nr, MIXED);
         fill_floats(t, factor, nr, NORMAL);
         for (int64_t i = 0; i < rows * nr; i++)
@@ -185,11 +198,16 @@ static void unpack_16_case(check *t, void (*unpack)(float *, const void *, int64
         int e = bf16 ? i >> 7 & 255 : i >> 10 & 31, f = i & (bf16 ? 127 : 1023);
         double one = bf16 ? 128 : 1024;
         int low = bf16 ? -133 : -24; /* exponent of the last bit when subnormal */
-        double want = e == (bf16 ? 255 : 31) ? (f ? NAN : INFINITY) : e ? ldexp(one + f, low + e - 1) : ldexp(f, low);
+        double want = e == (bf16 ? 255 : 31) ? (f ? NAN : INFINITY)
+                      : e                    ? ldexp(one + f, low + e - 1)
+                                             : ldexp(f, low);
         if (i & 0x8000)
             want = -want;
-        expect(t, isnan(want) ? isnan(got[i]) : (double)got[i] == want && !signbit(got[i]) == !signbit(want),
-               "%s %#x becomes %.9g, not %.9g", bf16 ? "bf16" : "f16", (unsigned)i, (double)got[i], want);
+        expect(t,
+               isnan(want) ? isnan(got[i])
+                           : (double)got[i] == want && !signbit(got[i]) == !signbit(want),
+               "%s %#x becomes %.9g, not %.9g", bf16 ? "bf16" : "f16", (unsigned)i, (double)got[i],
+               want);
     }
     for (int64_t n = 0; n < 40; n++) {
         float *row = ringed(t, n);
@@ -212,10 +230,12 @@ CHECK(unpack) {
     }
 }
 
-/* The formula in double; what f32 can do is limited by the argument of exp, rounded relative to itself. */
+/* The formula in double; what f32 can do is limited by the argument of exp, rounded relative to
+ * itself. */
 static void activation_case(check *t, const float *x, int64_t n, bool gelu) {
     float *got = ringed(t, n);
-    double *want = host_alloc(t, sizeof *want * (size_t)n), *tol = host_alloc(t, sizeof *tol * (size_t)n);
+    double *want = host_alloc(t, sizeof *want * (size_t)n),
+           *tol = host_alloc(t, sizeof *tol * (size_t)n);
     for (int64_t i = 0; i < n; i++) {
         double v = x[i], u = gelu ? 1.5957691216057308 * (v + 0.044715 * v * v * v) : v;
         double e = exp(-u);
@@ -241,7 +261,8 @@ CHECK(activations) {
         activation_case(t, x, N, gelu);
         fill_floats(t, x, N, MIXED);
         activation_case(t, x, N, gelu);
-        static const float extreme[] = {0, -0.0f, FLT_MAX, -FLT_MAX, FLT_MIN, 1e30f, -1e30f, 88.5f, -88.5f, INFINITY};
+        static const float extreme[] = {0,     -0.0f,  FLT_MAX, -FLT_MAX, FLT_MIN,
+                                        1e30f, -1e30f, 88.5f,   -88.5f,   INFINITY};
         activation_case(t, extreme, COUNT(extreme), gelu);
         for (int64_t n = 0; n < 34; n++)
             activation_case(t, x, n, gelu);
@@ -262,8 +283,8 @@ CHECK(sums) {
             squares += (double)d * d;
         }
         double got = t->k->sum(x, n), got_squares = t->k->sum_squares(x, 0.75f, n);
-        expect(t, fabs(got - sum) <= (double)n * 0x1p-52 * magnitude, "sum of %lld is %.17g, expected %.17g",
-               (long long)n, got, sum);
+        expect(t, fabs(got - sum) <= (double)n * 0x1p-52 * magnitude,
+               "sum of %lld is %.17g, expected %.17g", (long long)n, got, sum);
         expect(t, fabs(got_squares - squares) <= (double)n * 0x1p-52 * squares,
                "squares of %lld sum to %.17g, expected %.17g", (long long)n, got_squares, squares);
     }
@@ -273,20 +294,27 @@ CHECK(normalise) {
     for (int64_t n = 1; n < 300; n = n < 40 ? n + 1 : n * 2 + 1)
         for (int with = 0; with < 4; with++) {
             float *x = host_alloc(t, sizeof *x * (size_t)n), *got = ringed(t, n);
-            float *gain = host_alloc(t, sizeof *x * (size_t)n), *shift = host_alloc(t, sizeof *x * (size_t)n);
-            double *want = host_alloc(t, sizeof *want * (size_t)n), *tol = host_alloc(t, sizeof *tol * (size_t)n);
+            float *gain = host_alloc(t, sizeof *x * (size_t)n),
+                  *shift = host_alloc(t, sizeof *x * (size_t)n);
+            double *want = host_alloc(t, sizeof *want * (size_t)n),
+                   *tol = host_alloc(t, sizeof *tol * (size_t)n);
             fill_floats(t, x, n, MIXED);
             fill_floats(t, gain, n, NORMAL);
             fill_floats(t, shift, n, NORMAL);
             for (int64_t i = 0; i < n; i++) {
-                double g = with & 1 ? 1.0 + gain[i] : 1, s = with & 2 ? shift[i] : 0, y = (x[i] - 0.5) * 1.25 * g;
+                double g = with & 1 ? 1.0 + gain[i] : 1, s = with & 2 ? shift[i] : 0,
+                       y = (x[i] - 0.5) * 1.25 * g;
                 want[i] = y + s;
-                tol[i] = 0x1p-24 * (4 * fabs(y) + 1.25 * (fabs(x[i]) + 0.5) * (1 + fabs(gain[i])) + fabs(s)) + FLT_MIN;
+                tol[i] = 0x1p-24 * (4 * fabs(y) + 1.25 * (fabs(x[i]) + 0.5) * (1 + fabs(gain[i])) +
+                                    fabs(s)) +
+                         FLT_MIN;
             }
-            t->k->normalise(got, x, 0.5f, 1.25f, 1, with & 1 ? gain : NULL, with & 2 ? shift : NULL, n);
+            t->k->normalise(got, x, 0.5f, 1.25f, 1, with & 1 ? gain : NULL, with & 2 ? shift : NULL,
+                            n);
             expect_close(t, "normalised", got, want, n, tol, 1);
             expect_ring(t, got, n);
-            t->k->normalise(x, x, 0.5f, 1.25f, 1, with & 1 ? gain : NULL, with & 2 ? shift : NULL, n);
+            t->k->normalise(x, x, 0.5f, 1.25f, 1, with & 1 ? gain : NULL, with & 2 ? shift : NULL,
+                            n);
             expect_equal(t, "in place", x, got, n);
         }
 }
@@ -294,7 +322,8 @@ CHECK(normalise) {
 CHECK(rotate) {
     for (int64_t n = 2; n <= 134; n += 2) {
         float *x = ringed(t, n), *turn = host_alloc(t, sizeof *turn * (size_t)n);
-        double *want = host_alloc(t, sizeof *want * (size_t)n), *tol = host_alloc(t, sizeof *tol * (size_t)n);
+        double *want = host_alloc(t, sizeof *want * (size_t)n),
+               *tol = host_alloc(t, sizeof *tol * (size_t)n);
         fill_floats(t, x, n, MIXED);
         for (int64_t i = 0; i < n; i += 2) {
             double angle = 10 * random_normal(t);

@@ -19,8 +19,8 @@ static double apply(activation act, double v, double *slope) {
     return v / (1 + exp(-u));
 }
 
-static void reference(const float *x, const float *w, const float *bias, int64_t m, int64_t n, int64_t k,
-                      activation act, double *want, double *tol) {
+static void reference(const float *x, const float *w, const float *bias, int64_t m, int64_t n,
+                      int64_t k, activation act, double *want, double *tol) {
     for (int64_t r = 0; r < m; r++)
         for (int64_t c = 0; c < n; c++) {
             double sum = bias ? bias[c] : 0, magnitude = fabs(sum), slope;
@@ -30,44 +30,52 @@ static void reference(const float *x, const float *w, const float *bias, int64_t
                 magnitude += fabs(p);
             }
             want[r * n + c] = apply(act, sum, &slope);
-            tol[r * n + c] = slope * tol_dot(k, magnitude) + 8 * 0x1p-24 * fabs(want[r * n + c]) + 100 * FLT_MIN;
+            tol[r * n + c] =
+                slope * tol_dot(k, magnitude) + 8 * 0x1p-24 * fabs(want[r * n + c]) + 100 * FLT_MIN;
             if (act != WAN_NONE) /* exp's argument, rounded */
                 tol[r * n + c] += 8 * 0x1p-24 * fmin(1, fabs(sum));
         }
 }
 
-static void linear_case(check *t, dtype type, int64_t m, int64_t k, int64_t n, activation act, bool with_bias, fill how) {
+static void linear_case(check *t, dtype type, int64_t m, int64_t k, int64_t n, activation act,
+                        bool with_bias, fill how) {
     size_t mark = wan_mark(t->c);
     float *hx, *hw, *hb;
     tensor x = new_f32(t, WAN_DIMS(m, k), how, &hx), b = new_f32(t, WAN_DIMS(n), NORMAL, &hb);
-    linear l = {.weight = new_weight(t, type, WAN_DIMS(n, k), how == HUGE_NUMBERS ? MIXED : NORMAL, &hw)};
+    linear l = {.weight =
+                    new_weight(t, type, WAN_DIMS(n, k), how == HUGE_NUMBERS ? MIXED : NORMAL, &hw)};
     if (with_bias)
         l.bias = b;
-    double *want = host_alloc(t, sizeof *want * (size_t)(m * n)), *tol = host_alloc(t, sizeof *tol * (size_t)(m * n));
+    double *want = host_alloc(t, sizeof *want * (size_t)(m * n)),
+           *tol = host_alloc(t, sizeof *tol * (size_t)(m * n));
     reference(hx, hw, with_bias ? hb : NULL, m, n, k, act, want, tol);
     guard_begin(t, sizeof(float) * (size_t)(m * n));
     tensor y = wan_linear(t->c, x, &l, act);
     guard_end(t, y);
     char what[80];
-    snprintf(what, sizeof what, "%s [%lld, %lld] -> %lld, activation %d", wan_dtype(type)->name, (long long)m,
-             (long long)k, (long long)n, act);
+    snprintf(what, sizeof what, "%s [%lld, %lld] -> %lld, activation %d", wan_dtype(type)->name,
+             (long long)m, (long long)k, (long long)n, act);
     expect_close(t, what, values(t, y), want, m * n, tol, 1);
     wan_release(t->c, mark);
 }
 
 CHECK(linear) {
-    /* Rows about every tile and panel, outputs about tiles and blocks, depths about whole and odd blocks. */
-    static const int64_t shape[][3] = {{1, 32, 1},    {1, 96, 7},    {2, 512, 33},  {5, 544, 130}, {6, 64, 16},
-                                       {7, 32, 17},   {13, 96, 128}, {14, 1056, 50}, {16, 32, 48},  {17, 64, 96},
-                                       {48, 512, 31}, {49, 32, 129}, {97, 96, 129}, {130, 544, 40}, {257, 128, 64}};
+    /* Rows about every tile and panel, outputs about tiles and blocks, depths about whole and odd
+     * blocks. */
+    static const int64_t shape[][3] = {{1, 32, 1},    {1, 96, 7},     {2, 512, 33},  {5, 544, 130},
+                                       {6, 64, 16},   {7, 32, 17},    {13, 96, 128}, {14, 1056, 50},
+                                       {16, 32, 48},  {17, 64, 96},   {48, 512, 31}, {49, 32, 129},
+                                       {97, 96, 129}, {130, 544, 40}, {257, 128, 64}};
     for (size_t i = 0; i < COUNT(shape); i++)
         for (size_t type = 0; type < COUNT(types); type++)
-            linear_case(t, types[type], shape[i][0], shape[i][1], shape[i][2], (activation)((i + type) % 3), i % 4 > 0,
-                        i % 5 == 1 ? MIXED : NORMAL);
-    static const int64_t odd[][3] = {{1, 1, 1}, {3, 7, 5}, {20, 10, 36}, {50, 20, 3}, {97, 513, 19}, {60, 36, 144}};
+            linear_case(t, types[type], shape[i][0], shape[i][1], shape[i][2],
+                        (activation)((i + type) % 3), i % 4 > 0, i % 5 == 1 ? MIXED : NORMAL);
+    static const int64_t odd[][3] = {{1, 1, 1},   {3, 7, 5},     {20, 10, 36},
+                                     {50, 20, 3}, {97, 513, 19}, {60, 36, 144}};
     for (size_t i = 0; i < COUNT(odd); i++) /* depths that Q8_0 cannot have */
         for (size_t type = 0; type < COUNT(types) - 1; type++)
-            linear_case(t, types[type], odd[i][0], odd[i][1], odd[i][2], (activation)((i + type) % 3), i % 2, NORMAL);
+            linear_case(t, types[type], odd[i][0], odd[i][1], odd[i][2],
+                        (activation)((i + type) % 3), i % 2, NORMAL);
     for (fill how = ZERO; how < FILLS; how++) {
         linear_case(t, WAN_F32, 9, 64, 24, WAN_NONE, false, how);
         linear_case(t, WAN_Q8_0, 70, 64, 24, WAN_NONE, false, how);
@@ -76,11 +84,13 @@ CHECK(linear) {
 
 /* The same bits from any number of threads. */
 CHECK(linear_threads) {
-    static const int64_t shape[][3] = {{3, 1024, 700}, {14, 544, 300}, {130, 544, 300}, {200, 96, 20}};
+    static const int64_t shape[][3] = {
+        {3, 1024, 700}, {14, 544, 300}, {130, 544, 300}, {200, 96, 20}};
     for (size_t i = 0; t->k && i < COUNT(shape); i++) {
         float *hw;
         tensor x = new_f32(t, WAN_DIMS(shape[i][0], shape[i][1]), NORMAL, NULL);
-        linear l = {.weight = new_weight(t, WAN_Q8_0, WAN_DIMS(shape[i][2], shape[i][1]), NORMAL, &hw)};
+        linear l = {.weight =
+                        new_weight(t, WAN_Q8_0, WAN_DIMS(shape[i][2], shape[i][1]), NORMAL, &hw)};
         tensor y = wan_linear(t->c, x, &l, WAN_GELU_TANH);
         for (int threads = 1; threads <= 7; threads += 2) {
             compute other = *t->c;
@@ -106,11 +116,12 @@ static void bench_linear(check *t, dtype type, int64_t m, int64_t k, int64_t n) 
         memcpy(stored + i, &(uint16_t){(uint16_t)(0x3000 + random_int(t, 256))}, 2);
     linear l = {.weight = wan_tensor(type, WAN_DIMS(n, k), stored)};
     l.weight = t->c->be->place(t->c->device, l.weight, &t->c->err);
-    snprintf(label, sizeof label, "linear %s [%lld, %lld] -> %lld", wan_dtype(type)->name, (long long)m, (long long)k,
-             (long long)n);
+    snprintf(label, sizeof label, "linear %s [%lld, %lld] -> %lld", wan_dtype(type)->name,
+             (long long)m, (long long)k, (long long)n);
     tensor y = wan_new(t->c, WAN_F32, WAN_DIMS(m, n));
     double traffic = (double)bytes + 4.0 * (double)(m * k + m * n);
-    for (bench b = bench_begin(t, label, 2.0 * (double)m * (double)k * (double)n, traffic); bench_next(&b);)
+    for (bench b = bench_begin(t, label, 2.0 * (double)m * (double)k * (double)n, traffic);
+         bench_next(&b);)
         wan_linear_into(t->c, y, x, &l, WAN_NONE);
     wan_release(t->c, mark);
 }

@@ -4,10 +4,12 @@
 #include <float.h>
 #include <math.h>
 
-static const int64_t shape[][2] = {{1, 2}, {3, 10}, {7, 36}, {5, 130}, {17, 256}, {2, 3072}, {4, 5121}};
+static const int64_t shape[][2] = {{1, 2},    {3, 10},   {7, 36},  {5, 130},
+                                   {17, 256}, {2, 3072}, {4, 5121}};
 
 /* Mean and 1 / sqrt(variance + eps) of a row; without `centre` the mean is 0. */
-static void moments(const float *x, int64_t n, double eps, bool centre, double *mean, double *scale) {
+static void moments(const float *x, int64_t n, double eps, bool centre, double *mean,
+                    double *scale) {
     double sum = 0, squares = 0;
     for (int64_t i = 0; centre && i < n; i++)
         sum += x[i];
@@ -19,7 +21,9 @@ static void moments(const float *x, int64_t n, double eps, bool centre, double *
 
 /* Rounding of the mean moves every element by scale * |mean|; the rest is relative. */
 static double tolerance(double x, double mean, double scale, double gain, double shift) {
-    return 0x1p-24 * (8 * fabs((x - mean) * scale * gain) + 4 * fabs(mean * scale * gain) + 2 * fabs(shift)) + FLT_MIN;
+    return 0x1p-24 * (8 * fabs((x - mean) * scale * gain) + 4 * fabs(mean * scale * gain) +
+                      2 * fabs(shift)) +
+           FLT_MIN;
 }
 
 typedef struct result {
@@ -27,12 +31,13 @@ typedef struct result {
 } result;
 
 static result new_result(check *t, int64_t n) {
-    return (result){host_alloc(t, sizeof(double) * (size_t)n), host_alloc(t, sizeof(double) * (size_t)n)};
+    return (result){host_alloc(t, sizeof(double) * (size_t)n),
+                    host_alloc(t, sizeof(double) * (size_t)n)};
 }
 
 /* want = (x - mean) * scale * gain[i] + shift[i] */
-static void normalise_row(result r, int64_t at, const float *x, int64_t n, double eps, bool centre, double plus,
-                          const float *gain, const float *shift) {
+static void normalise_row(result r, int64_t at, const float *x, int64_t n, double eps, bool centre,
+                          double plus, const float *gain, const float *shift) {
     double mean, scale;
     moments(x, n, eps, centre, &mean, &scale);
     for (int64_t i = 0; i < n; i++) {
@@ -49,7 +54,8 @@ CHECK(layer_norm) {
             int64_t n = shape[s][0], dim = shape[s][1];
             float *hx, *hg, *hb;
             tensor x = new_f32(t, WAN_DIMS(n, dim), how, &hx);
-            tensor g = new_f32(t, WAN_DIMS(dim), NORMAL, &hg), b = new_f32(t, WAN_DIMS(dim), NORMAL, &hb);
+            tensor g = new_f32(t, WAN_DIMS(dim), NORMAL, &hg),
+                   b = new_f32(t, WAN_DIMS(dim), NORMAL, &hb);
             result r = new_result(t, n * dim);
             for (int64_t i = 0; i < n; i++)
                 normalise_row(r, i * dim, hx + i * dim, dim, 1e-6f, true, 0, hg, hb);
@@ -67,13 +73,15 @@ CHECK(norm_modulate) {
         size_t mark = wan_mark(t->c);
         int64_t each = shape[s][0], n = 4 * each, dim = shape[s][1];
         float *hx, *hm;
-        tensor x = new_f32(t, WAN_DIMS(n, dim), NORMAL, &hx), m = new_f32(t, WAN_DIMS(3, 6 * dim + 1), NORMAL, &hm);
+        tensor x = new_f32(t, WAN_DIMS(n, dim), NORMAL, &hx),
+               m = new_f32(t, WAN_DIMS(3, 6 * dim + 1), NORMAL, &hm);
         by_frame shift = {m, 2 * dim, new_i32(t, 4, row_of_frame), each}, scale = shift;
         scale.at = 5 * dim + 1;
         result r = new_result(t, n * dim);
         for (int64_t i = 0; i < n; i++) {
             const float *row = hm + row_of_frame[i / each] * (6 * dim + 1);
-            normalise_row(r, i * dim, hx + i * dim, dim, 1e-6f, true, 1, row + scale.at, row + shift.at);
+            normalise_row(r, i * dim, hx + i * dim, dim, 1e-6f, true, 1, row + scale.at,
+                          row + shift.at);
         }
         guard_begin(t, sizeof(float) * (size_t)(n * dim));
         tensor y = wan_norm_modulate(t->c, x, shift, scale, 1e-6f);
@@ -81,10 +89,12 @@ CHECK(norm_modulate) {
         expect_close(t, "modulated", values(t, y), r.want, n * dim, r.tol, 1);
         wan_release(t->c, mark);
     }
-    tensor x = new_f32(t, WAN_DIMS(1000, 3072), NORMAL, NULL), m = new_f32(t, WAN_DIMS(1, 3072), NORMAL, NULL);
+    tensor x = new_f32(t, WAN_DIMS(1000, 3072), NORMAL, NULL),
+           m = new_f32(t, WAN_DIMS(1, 3072), NORMAL, NULL);
     by_frame same = {m, 0, new_i32(t, 1, &(int32_t){0}), 1000};
     size_t mark = wan_mark(t->c);
-    for (bench b = bench_begin(t, "norm_modulate [1000, 3072]", 0, 8.0 * 1000 * 3072); bench_next(&b);) {
+    for (bench b = bench_begin(t, "norm_modulate [1000, 3072]", 0, 8.0 * 1000 * 3072);
+         bench_next(&b);) {
         wan_release(t->c, mark);
         wan_norm_modulate(t->c, x, same, same, 1e-6f);
     }
@@ -96,7 +106,8 @@ CHECK(rms_norm) {
             size_t mark = wan_mark(t->c);
             int64_t n = shape[s][0], dim = shape[s][1];
             float *hx, *hg;
-            tensor x = new_f32(t, WAN_DIMS(n, dim), how, &hx), g = new_f32(t, WAN_DIMS(dim), NORMAL, &hg);
+            tensor x = new_f32(t, WAN_DIMS(n, dim), how, &hx),
+                   g = new_f32(t, WAN_DIMS(dim), NORMAL, &hg);
             result r = new_result(t, n * dim);
             for (int64_t i = 0; i < n; i++)
                 normalise_row(r, i * dim, hx + i * dim, dim, 1e-6f, false, 0, hg, NULL);
@@ -121,9 +132,11 @@ static tensor new_turns(check *t, int64_t count, int64_t pairs, float **host) {
     return x;
 }
 
-static void rope_case(check *t, const int64_t grid[3], const int64_t pairs[3], int heads, bool turn) {
+static void rope_case(check *t, const int64_t grid[3], const int64_t pairs[3], int heads,
+                      bool turn) {
     size_t mark = wan_mark(t->c);
-    int64_t n = grid[0] * grid[1] * grid[2], half = pairs[0] + pairs[1] + pairs[2], dim = 2 * half * heads;
+    int64_t n = grid[0] * grid[1] * grid[2], half = pairs[0] + pairs[1] + pairs[2],
+            dim = 2 * half * heads;
     float *hx, *hg, *table[3];
     tensor g = new_f32(t, WAN_DIMS(dim), NORMAL, &hg);
     rope r = {.grid = {grid[0], grid[1], grid[2]}, .pairs = {pairs[0], pairs[1], pairs[2]}};
@@ -143,7 +156,8 @@ static void rope_case(check *t, const int64_t grid[3], const int64_t pairs[3], i
         double c = turn ? cs[0] : 1, s = turn ? cs[1] : 0;
         b.want[i] = a.want[i] * c - a.want[i + 1] * s;
         b.want[i + 1] = a.want[i] * s + a.want[i + 1] * c;
-        b.tol[i] = b.tol[i + 1] = a.tol[i] + a.tol[i + 1] + 0x1p-23 * (fabs(a.want[i]) + fabs(a.want[i + 1]));
+        b.tol[i] = b.tol[i + 1] =
+            a.tol[i] + a.tol[i + 1] + 0x1p-23 * (fabs(a.want[i]) + fabs(a.want[i + 1]));
     }
     wan_qk_norm_rope(t->c, x, g, 1e-6f, heads, turn ? &r : NULL);
     guard_end(t, x);

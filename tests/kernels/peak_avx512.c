@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the multiply-add units can do at most: 12 independent sums hide the latency, memory is not touched. */
+/* What the multiply-add units can do at most: 12 independent sums hide the latency, memory is not
+ * touched. */
 #include "check.h"
 
 #include <immintrin.h>

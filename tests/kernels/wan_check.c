@@ -72,9 +72,16 @@ static void run_set(const options *o, size_t set, double peak, totals *sum) {
     for (size_t i = 0; i < COUNT(checks); i++) {
         if (o->filter && !strstr(checks[i].name, o->filter))
             continue;
-        check t = {.device = sets[set].device, .name = checks[i].name, .c = &c, .threads = o->threads,
-                   .have = sets[set].have, .k = &wan_cpu_device(&c)->k, .twin = &twin, .bench = o->bench,
-                   .peak = peak, .seed = i};
+        check t = {.device = sets[set].device,
+                   .name = checks[i].name,
+                   .c = &c,
+                   .threads = o->threads,
+                   .have = sets[set].have,
+                   .k = &wan_cpu_device(&c)->k,
+                   .twin = &twin,
+                   .bench = o->bench,
+                   .peak = peak,
+                   .seed = i};
         size_t mark = wan_mark(&c);
         checks[i].run(&t);
         expect(&t, c.err.code == WAN_OK, "%s", c.err.message);
@@ -89,7 +96,8 @@ static void run_set(const options *o, size_t set, double peak, totals *sum) {
 }
 
 static int usage(void) {
-    fprintf(stderr, "usage: wan-check [--bench] [--filter TEXT] [--isa scalar|avx2|avx512] [--threads N] [--list]\n");
+    fprintf(stderr, "usage: wan-check [--bench] [--filter TEXT] [--isa scalar|avx2|avx512] "
+                    "[--threads N] [--list]\n");
     return 2;
 }
 
@@ -122,7 +130,8 @@ int main(int argc, char **argv) {
         wan_bench_one_thread();
     double peak = o.bench ? measure_peak(o.threads) : 0;
     if (o.bench)
-        printf("%d threads, peak of multiply-adds in registers %.1f GFLOP/s\n", o.threads, peak * 1e-9);
+        printf("%d threads, peak of multiply-adds in registers %.1f GFLOP/s\n", o.threads,
+               peak * 1e-9);
     for (size_t i = 0; i < COUNT(sets); i++) {
         if (o.isa && strcmp(o.isa, sets[i].name))
             continue;

@@ -6,7 +6,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static size_t fixed_bytes(int threads) { return (size_t)threads * CPU_WORK_BYTES; }
+static size_t fixed_bytes(int threads) {
+    return (size_t)threads * CPU_WORK_BYTES;
+}
 
 /* Straight from the system, so that what is not touched costs nothing and what is freed is gone. */
 static void *map_memory(size_t bytes, const char *what, error *err) {
@@ -15,7 +17,8 @@ static void *map_memory(size_t bytes, const char *what, error *err) {
         wan_fail(err, WAN_E_MEMORY, "cpu: no memory for %s of %zu bytes", what, bytes);
         return NULL;
     }
-    /* Rows of a big matrix lie pages apart; large pages keep their addresses in the TLB.  Only a hint. */
+    /* Rows of a big matrix lie pages apart; large pages keep their addresses in the TLB.  Only a
+     * hint. */
     madvise(p, bytes, MADV_HUGEPAGE);
     return p;
 }
@@ -42,7 +45,9 @@ void *wan_cpu_open(int threads, unsigned have, error *err) {
     return d;
 }
 
-static void *device_open(int threads, error *err) { return wan_cpu_open(threads, wan_cpu_detect(), err); }
+static void *device_open(int threads, error *err) {
+    return wan_cpu_open(threads, wan_cpu_detect(), err);
+}
 
 static void device_close(void *device) {
     cpu_device *d = device;

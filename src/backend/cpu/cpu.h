@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cpu.h - what the files of the CPU backend share: the device, its work space, and the ops each file defines.
- * A device belongs to one compute.  Ops spread their work over `threads` OpenMP threads; thread i owns the i-th piece
- * of the work space while a parallel region runs, and nothing in it outlives the op.  No result depends on the number
- * of threads: a value is always summed by one thread, in an order that shapes alone decide. */
+/* cpu.h - what the files of the CPU backend share: the device, its work space, and the ops each
+ * file defines. A device belongs to one compute.  Ops spread their work over `threads` OpenMP
+ * threads; thread i owns the i-th piece of the work space while a parallel region runs, and nothing
+ * in it outlives the op.  No result depends on the number of threads: a value is always summed by
+ * one thread, in an order that shapes alone decide. */
 #ifndef WAN_BACKEND_CPU_CPU_H
 #define WAN_BACKEND_CPU_CPU_H
 
@@ -20,7 +21,9 @@ typedef struct cpu_device {
     char *work; /* threads * CPU_WORK_BYTES */
 } cpu_device;
 
-static inline const cpu_device *wan_cpu_device(const compute *c) { return c->device; }
+static inline const cpu_device *wan_cpu_device(const compute *c) {
+    return c->device;
+}
 
 /* The piece of thread `omp_get_thread_num()`. */
 static inline void *wan_cpu_work(const cpu_device *d, int thread) {
@@ -45,7 +48,8 @@ void wan_cpu_attention(compute *c, tensor dst, tensor q, tensor k, tensor v, con
 
 /* norm.c */
 void wan_cpu_layer_norm(compute *c, tensor dst, tensor x, tensor gain, tensor bias, float eps);
-void wan_cpu_norm_modulate(compute *c, tensor dst, tensor x, by_frame shift, by_frame scale, float eps);
+void wan_cpu_norm_modulate(compute *c, tensor dst, tensor x, by_frame shift, by_frame scale,
+                           float eps);
 void wan_cpu_rms_norm(compute *c, tensor dst, tensor x, tensor gain, float eps);
 void wan_cpu_qk_norm_rope(compute *c, tensor x, tensor gain, float eps, int heads, const rope *r);
 
@@ -62,7 +66,8 @@ void wan_cpu_unpatchify(compute *c, tensor dst, tensor x, const int64_t patch[3]
 const float *wan_cpu_frame_row(by_frame m, int64_t token);
 
 /* conv.c */
-void wan_cpu_conv3d(compute *c, tensor dst, tensor x, const conv *w, const history *past, int time_stride, bool add);
+void wan_cpu_conv3d(compute *c, tensor dst, tensor x, const conv *w, const history *past,
+                    int time_stride, bool add);
 void wan_cpu_conv2d(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add);
 
 /* frames.c */
@@ -72,7 +77,9 @@ void wan_cpu_avg_down(compute *c, tensor dst, tensor x, int ft, int fs, int pad)
 void wan_cpu_copy(compute *c, tensor dst, tensor src);
 void wan_cpu_pixels_in(compute *c, tensor dst, tensor pixels, int64_t from, int p);
 void wan_cpu_pixels_out(compute *c, tensor pixels, int64_t from, tensor x, int p);
-void wan_cpu_latents_in(compute *c, tensor dst, tensor latents, int64_t from, tensor mean, tensor inv_std);
-void wan_cpu_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean, tensor inv_std);
+void wan_cpu_latents_in(compute *c, tensor dst, tensor latents, int64_t from, tensor mean,
+                        tensor inv_std);
+void wan_cpu_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean,
+                         tensor inv_std);
 
 #endif

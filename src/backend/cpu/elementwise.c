@@ -2,12 +2,17 @@
 /* Ops that touch each number once: bound by memory, so plain loops that any compiler vectorises. */
 #include "backend/cpu/cpu.h"
 
-/* Numbers one thread takes at a time: enough to be worth a hand-over, small enough to share evenly. */
+/* Numbers one thread takes at a time: enough to be worth a hand-over, small enough to share evenly.
+ */
 enum { CHUNK = 16384 };
 
-static int64_t chunks(int64_t n) { return (n + CHUNK - 1) / CHUNK; }
+static int64_t chunks(int64_t n) {
+    return (n + CHUNK - 1) / CHUNK;
+}
 
-static int64_t chunk_size(int64_t n, int64_t at) { return n - at < CHUNK ? n - at : CHUNK; }
+static int64_t chunk_size(int64_t n, int64_t at) {
+    return n - at < CHUNK ? n - at : CHUNK;
+}
 
 void wan_cpu_add(compute *c, tensor x, tensor y) {
     int64_t n = wan_elements(x);
@@ -95,8 +100,8 @@ void wan_cpu_add_vector(compute *c, tensor dst, tensor x, tensor v) {
     }
 }
 
-/* How latents [C, F, h, w] and tokens of patch pt x ph x pw correspond: the token's place in the grid and, for each of
- * its offsets inside the patch, the element of channel 0. */
+/* How latents [C, F, h, w] and tokens of patch pt x ph x pw correspond: the token's place in the
+ * grid and, for each of its offsets inside the patch, the element of channel 0. */
 typedef struct patches {
     int64_t channels, plane; /* plane: elements of one channel */
     int64_t patch[3], grid[3], size[3];
@@ -118,7 +123,8 @@ static patches patches_of(tensor latents, const int64_t patch[3]) {
 static int64_t patch_element(const patches *p, int64_t token, int64_t cell) {
     int64_t column = token % p->grid[2] * p->patch[2] + cell % p->patch[2];
     int64_t row = token / p->grid[2] % p->grid[1] * p->patch[1] + cell / p->patch[2] % p->patch[1];
-    int64_t frame = token / p->grid[2] / p->grid[1] * p->patch[0] + cell / p->patch[2] / p->patch[1];
+    int64_t frame =
+        token / p->grid[2] / p->grid[1] * p->patch[0] + cell / p->patch[2] / p->patch[1];
     return (frame * p->size[1] + row) * p->size[2] + column;
 }
 

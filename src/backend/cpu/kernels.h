@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kernels.h - the inner loops of the CPU backend, one table for the machine at hand.
- * Scalar versions are the specification; each instruction set overrides what it improves.  Threading, tiling and tails
- * live in the ops above.  No pointer needs alignment unless its line says so. */
+ * Scalar versions are the specification; each instruction set overrides what it improves.
+ * Threading, tiling and tails live in the ops above.  No pointer needs alignment unless its line
+ * says so. */
 #ifndef WAN_BACKEND_CPU_KERNELS_H
 #define WAN_BACKEND_CPU_KERNELS_H
 
@@ -18,27 +19,30 @@ enum { CPU_SCALAR = 0, CPU_AVX2 = 1 /* with FMA and F16C */, CPU_AVX512 = 2 /* F
 typedef struct cpu_kernels {
     int mr, nr; /* tile of gemm_tile: rows and columns */
 
-    /* dst[r * ld + j] (+)= sum over i of a[r][i] * panel[i * nr + j], r < rows <= mr, j < cols <= nr, i < k.
-     * Serves matrix products and convolutions alike: a[r] is any row of k floats (a token, a pixel's channels, or a
-     * row of zeros for padding).  `add` keeps what dst holds.  panel has k * nr floats, 64-byte aligned; columns past
-     * `cols` hold anything finite. */
+    /* dst[r * ld + j] (+)= sum over i of a[r][i] * panel[i * nr + j], r < rows <= mr, j < cols <=
+     * nr, i < k. Serves matrix products and convolutions alike: a[r] is any row of k floats (a
+     * token, a pixel's channels, or a row of zeros for padding).  `add` keeps what dst holds. panel
+     * has k * nr floats, 64-byte aligned; columns past `cols` hold anything finite. */
     void (*gemm_tile)(float *dst, int64_t ld, int rows, int cols, const float *const *a, int64_t k,
                       const float *panel, bool add);
-    /* The same with a by columns: dst[r * ld + j] += sum over i of a[i * lda + r] * panel[i * nr + j]; all nr columns,
-     * dst 64-byte aligned and ld a multiple of nr. */
+    /* The same with a by columns: dst[r * ld + j] += sum over i of a[i * lda + r] * panel[i * nr +
+     * j]; all nr columns, dst 64-byte aligned and ld a multiple of nr. */
     void (*gemm_columns)(float *dst, int64_t ld, int rows, const float *a, int64_t lda, int64_t k,
                          const float *panel);
     /* dst[c * dst_ld + r] = src[r * src_ld + c]. */
-    void (*transpose)(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows, int64_t cols);
+    void (*transpose)(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows,
+                      int64_t cols);
 
-    /* One more tile of keys of a running softmax over nr queries side by side: s [keys, nr] are logits and become
-     * exp(s - max); max and sum [nr] are carried on, and factor [nr] is what earlier results must be multiplied by.
-     * All 64-byte aligned.  max starts at -INFINITY, sum at 0. */
+    /* One more tile of keys of a running softmax over nr queries side by side: s [keys, nr] are
+     * logits and become exp(s - max); max and sum [nr] are carried on, and factor [nr] is what
+     * earlier results must be multiplied by. All 64-byte aligned.  max starts at -INFINITY, sum at
+     * 0. */
     void (*softmax_tile)(float *s, int64_t keys, float *max, float *sum, float *factor);
     /* x[r * nr + j] *= factor[j]; 64-byte aligned. */
     void (*scale_columns)(float *x, int64_t rows, const float *factor);
 
-    /* n elements of a stored type to f32; n is a multiple of the type's block, src may be unaligned. */
+    /* n elements of a stored type to f32; n is a multiple of the type's block, src may be
+     * unaligned. */
     void (*unpack_f16)(float *dst, const void *src, int64_t n);
     void (*unpack_bf16)(float *dst, const void *src, int64_t n);
     void (*unpack_q8_0)(float *dst, const void *src, int64_t n);
@@ -50,9 +54,10 @@ typedef struct cpu_kernels {
     /* Sum of x, and of (x - mean)^2. */
     double (*sum)(const float *x, int64_t n);
     double (*sum_squares)(const float *x, float mean, int64_t n);
-    /* dst = (x - mean) * scale * (plus + gain) + shift; gain and shift may be NULL (0).  dst may be x. */
-    void (*normalise)(float *dst, const float *x, float mean, float scale, float plus, const float *gain,
-                      const float *shift, int64_t n);
+    /* dst = (x - mean) * scale * (plus + gain) + shift; gain and shift may be NULL (0).  dst may be
+     * x. */
+    void (*normalise)(float *dst, const float *x, float mean, float scale, float plus,
+                      const float *gain, const float *shift, int64_t n);
     /* Rotates the pairs (x[2i], x[2i + 1]) by turn[2i] = cos, turn[2i + 1] = sin; n is even. */
     void (*rotate)(float *x, const float *turn, int64_t n);
 } cpu_kernels;

@@ -7,8 +7,8 @@
 
 enum { MR = 4, NR = 16 };
 
-static void gemm_tile_scalar(float *dst, int64_t ld, int rows, int cols, const float *const *a, int64_t k,
-                             const float *panel, bool add) {
+static void gemm_tile_scalar(float *dst, int64_t ld, int rows, int cols, const float *const *a,
+                             int64_t k, const float *panel, bool add) {
     for (int r = 0; r < rows; r++) {
         float sum[NR] = {0};
         for (int64_t i = 0; i < k; i++)
@@ -19,8 +19,8 @@ static void gemm_tile_scalar(float *dst, int64_t ld, int rows, int cols, const f
     }
 }
 
-static void gemm_columns_scalar(float *dst, int64_t ld, int rows, const float *a, int64_t lda, int64_t k,
-                                const float *panel) {
+static void gemm_columns_scalar(float *dst, int64_t ld, int rows, const float *a, int64_t lda,
+                                int64_t k, const float *panel) {
     for (int r = 0; r < rows; r++) {
         float sum[NR] = {0};
         for (int64_t i = 0; i < k; i++)
@@ -31,8 +31,8 @@ static void gemm_columns_scalar(float *dst, int64_t ld, int rows, const float *a
     }
 }
 
-static void transpose_scalar(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows,
-                             int64_t cols) {
+static void transpose_scalar(float *dst, int64_t dst_ld, const float *src, int64_t src_ld,
+                             int64_t rows, int64_t cols) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < cols; c++)
             dst[c * dst_ld + r] = src[r * src_ld + c];
@@ -60,7 +60,8 @@ static void scale_columns_scalar(float *x, int64_t rows, const float *factor) {
 }
 
 static float f16_to_f32(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff, bits;
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff,
+             bits;
     float f;
     if (exponent == 0) { /* zero or subnormal: fraction * 2^-24 */
         f = (float)fraction * 0x1p-24f;
@@ -99,7 +100,8 @@ static void unpack_q8_0_scalar(float *dst, const void *src, int64_t n) {
     }
 }
 
-/* x/2 (1 + tanh u) with u = sqrt(2/pi) (x + 0.044715 x^3), written as x / (1 + exp(-2u)): nothing cancels. */
+/* x/2 (1 + tanh u) with u = sqrt(2/pi) (x + 0.044715 x^3), written as x / (1 + exp(-2u)): nothing
+ * cancels. */
 static void gelu_tanh_scalar(float *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         float u2 = 1.5957691216057308f * (x[i] + 0.044715f * x[i] * x[i] * x[i]);
@@ -128,8 +130,8 @@ static double sum_squares_scalar(const float *x, float mean, int64_t n) {
     return sum;
 }
 
-static void normalise_scalar(float *dst, const float *x, float mean, float scale, float plus, const float *gain,
-                             const float *shift, int64_t n) {
+static void normalise_scalar(float *dst, const float *x, float mean, float scale, float plus,
+                             const float *gain, const float *shift, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         dst[i] = (x[i] - mean) * scale * (gain ? plus + gain[i] : plus) + (shift ? shift[i] : 0);
 }

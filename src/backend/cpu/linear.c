@@ -1,27 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* dst = act(x W^T + b), x [m, k], W [n, k] in any weight type.
  *
- * Many rows: a block of NC outputs is unpacked, KC columns at a time, into panels that stay in the L2 cache while every
- * row of x passes by; a weight is unpacked once (per part of x, when there are too few blocks for the threads).
- * Few rows: the roles change.  x lies transposed as the panel, and the weights, unpacked to rows, pass by once; nothing
- * of the matrix needs transposing.  Sums run over k in the same order in both. */
+ * Many rows: a block of NC outputs is unpacked, KC columns at a time, into panels that stay in the
+ * L2 cache while every row of x passes by; a weight is unpacked once (per part of x, when there are
+ * too few blocks for the threads). Few rows: the roles change.  x lies transposed as the panel, and
+ * the weights, unpacked to rows, pass by once; nothing of the matrix needs transposing.  Sums run
+ * over k in the same order in both. */
 #include "backend/cpu/cpu.h"
 
 #include <omp.h>
 #include <string.h>
 
 enum {
-    KC = 512,        /* whole blocks of every weight type */
-    NC = 128,        /* KC * NC floats: half of a 512 KB L2 */
-    PART_ROWS = 64,  /* rows of x that are worth unpacking a block for */
-    FEW_PANELS = 3,  /* few rows: that many panels of x^T at most */
-    FEW_TILES = 16,  /* few rows: tiles of weight rows in one hand-over */
+    KC = 512,       /* whole blocks of every weight type */
+    NC = 128,       /* KC * NC floats: half of a 512 KB L2 */
+    PART_ROWS = 64, /* rows of x that are worth unpacking a block for */
+    FEW_PANELS = 3, /* few rows: that many panels of x^T at most */
+    FEW_TILES = 16, /* few rows: tiles of weight rows in one hand-over */
     FEW_BYTES = 768 << 10,
 };
 
 static_assert(sizeof(float) * KC * (NC + CPU_NR_MAX) <= CPU_WORK_BYTES, "panels and rows");
 static_assert(NC % CPU_NR_MAX == 0, "a block is whole panels");
-static_assert(FEW_BYTES + sizeof(float) * CPU_MR_MAX * (KC + FEW_PANELS * CPU_NR_MAX) <= CPU_WORK_BYTES, "few");
+static_assert(FEW_BYTES + sizeof(float) * CPU_MR_MAX * (KC + FEW_PANELS * CPU_NR_MAX) <=
+                  CPU_WORK_BYTES,
+              "few");
 
 typedef struct job {
     const cpu_device *d;
@@ -33,12 +36,16 @@ typedef struct job {
     activation act;
 } job;
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
 
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
 
-/* Brings the next rows nearer while the present ones are worked on: pieces of rows far apart are more than the
- * hardware foresees. */
+/* Brings the next rows nearer while the present ones are worked on: pieces of rows far apart are
+ * more than the hardware foresees. */
 static void prefetch(const void *first, size_t stride, int64_t rows, size_t bytes) {
     for (int64_t r = 0; r < rows; r++)
         for (size_t at = 0; at < bytes; at += 64)
@@ -46,7 +53,8 @@ static void prefetch(const void *first, size_t stride, int64_t rows, size_t byte
 }
 
 /* Rows [row, row + count) of the matrix, columns [k0, k0 + kc), to f32 rows of kc. */
-static void unpack_rows(const job *j, float *rows, int64_t row, int64_t count, int64_t k0, int64_t kc) {
+static void unpack_rows(const job *j, float *rows, int64_t row, int64_t count, int64_t k0,
+                        int64_t kc) {
     const dtype_info *type = wan_dtype(j->weight.type);
     const char *src = (const char *)j->weight.data + j->row_bytes * (size_t)row;
     src += k0 / type->block * type->bytes;
@@ -55,7 +63,8 @@ static void unpack_rows(const job *j, float *rows, int64_t row, int64_t count, i
 }
 
 /* The weights of outputs [n0, n0 + nc) as panels [kc, nr] one after another. */
-static void pack_block(const job *j, float *panels, float *rows, int64_t n0, int64_t nc, int64_t k0, int64_t kc) {
+static void pack_block(const job *j, float *panels, float *rows, int64_t n0, int64_t nc, int64_t k0,
+                       int64_t kc) {
     int nr = j->d->k.nr;
     for (int64_t at = 0; at < nc; at += nr, panels += kc * nr) {
         int64_t cols = least(nr, nc - at);
@@ -67,7 +76,8 @@ static void pack_block(const job *j, float *panels, float *rows, int64_t n0, int
 }
 
 /* Outputs [n0, n0 + nc) of the rows [m0, m1). */
-static void many_rows_block(const job *j, float *space, int64_t m0, int64_t m1, int64_t n0, int64_t nc) {
+static void many_rows_block(const job *j, float *space, int64_t m0, int64_t m1, int64_t n0,
+                            int64_t nc) {
     const cpu_kernels *k = &j->d->k;
     for (int64_t k0 = 0; k0 < j->k; k0 += KC) {
         int64_t kc = least(KC, j->k - k0);
@@ -81,12 +91,13 @@ static void many_rows_block(const job *j, float *space, int64_t m0, int64_t m1, 
             prefetch(j->x + next * j->k + k0, sizeof *j->x * (size_t)j->k, least(k->mr, m1 - next),
                      sizeof *j->x * (size_t)kc);
             for (int64_t at = 0; at < nc; at += k->nr)
-                k->gemm_tile(j->dst + r0 * j->n + n0 + at, j->n, rows, (int)least(k->nr, nc - at), a, kc,
-                             space + at * kc, k0 > 0);
+                k->gemm_tile(j->dst + r0 * j->n + n0 + at, j->n, rows, (int)least(k->nr, nc - at),
+                             a, kc, space + at * kc, k0 > 0);
             if (k0 + kc < j->k)
                 continue;
             for (int r = 0; r < rows; r++)
-                wan_cpu_finish(k, j->dst + (r0 + r) * j->n + n0, j->bias ? j->bias + n0 : NULL, nc, j->act);
+                wan_cpu_finish(k, j->dst + (r0 + r) * j->n + n0, j->bias ? j->bias + n0 : NULL, nc,
+                               j->act);
         }
     }
 }
@@ -113,7 +124,8 @@ static void pack_few(const job *j, float *panel, int64_t m0, int64_t k0) {
     j->d->k.transpose(panel, nr, j->x + m0 * j->k + k0, j->k, cols, kc);
 }
 
-/* Outputs [n0, n0 + rows) of all rows of x; space holds unpacked weights, then a tile [mr, nr] for each panel. */
+/* Outputs [n0, n0 + rows) of all rows of x; space holds unpacked weights, then a tile [mr, nr] for
+ * each panel. */
 static void few_rows_tile(const job *j, const float *panels, float *space, int64_t n0, int rows) {
     const cpu_kernels *k = &j->d->k;
     const dtype_info *type = wan_dtype(j->weight.type);
@@ -122,8 +134,10 @@ static void few_rows_tile(const job *j, const float *panels, float *space, int64
         int64_t kc = least(KC, j->k - k0);
         const float *a[CPU_MR_MAX];
         unpack_rows(j, space, n0, rows, k0, kc);
-        prefetch((const char *)j->weight.data + j->row_bytes * (size_t)(n0 + k->mr) + k0 / type->block * type->bytes,
-                 j->row_bytes, least(k->mr, j->n - n0 - k->mr), (size_t)(kc / type->block * type->bytes));
+        prefetch((const char *)j->weight.data + j->row_bytes * (size_t)(n0 + k->mr) +
+                     k0 / type->block * type->bytes,
+                 j->row_bytes, least(k->mr, j->n - n0 - k->mr),
+                 (size_t)(kc / type->block * type->bytes));
         for (int r = 0; r < rows; r++)
             a[r] = space + r * kc;
         for (int64_t m0 = 0; m0 < j->m; m0 += k->nr)
@@ -151,7 +165,8 @@ static void few_rows(const job *j) {
         float *own = (float *)((char *)wan_cpu_work(j->d, omp_get_thread_num()) + FEW_BYTES);
 #pragma omp for
         for (int64_t i = 0; i < panels * k_blocks; i++)
-            pack_few(j, shared + i / k_blocks * j->k * k->nr, i / k_blocks * k->nr, i % k_blocks * KC);
+            pack_few(j, shared + i / k_blocks * j->k * k->nr, i / k_blocks * k->nr,
+                     i % k_blocks * KC);
 #pragma omp for schedule(dynamic)
         for (int64_t g = 0; g < j->n; g += group)
             for (int64_t n0 = g; n0 < least(j->n, g + group); n0 += k->mr)
@@ -160,8 +175,15 @@ static void few_rows(const job *j) {
 }
 
 void wan_cpu_linear(compute *c, tensor dst, tensor x, const linear *l, activation act) {
-    job j = {.d = wan_cpu_device(c), .dst = dst.data, .x = x.data, .bias = l->bias.data, .weight = l->weight,
-             .m = x.dim[0], .n = l->weight.dim[0], .k = x.dim[1], .act = act};
+    job j = {.d = wan_cpu_device(c),
+             .dst = dst.data,
+             .x = x.data,
+             .bias = l->bias.data,
+             .weight = l->weight,
+             .m = x.dim[0],
+             .n = l->weight.dim[0],
+             .k = x.dim[1],
+             .act = act};
     j.row_bytes = wan_bytes(wan_slice(l->weight, 0, 1));
     if (!j.m || !j.n)
         return;

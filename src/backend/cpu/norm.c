@@ -28,19 +28,21 @@ void wan_cpu_layer_norm(compute *c, tensor dst, tensor x, tensor gain, tensor bi
     for (int64_t t = 0; t < x.dim[0]; t++) {
         const float *from = (const float *)x.data + t * dim;
         moments m = row_moments(&d->k, from, dim, eps);
-        d->k.normalise((float *)dst.data + t * dim, from, m.mean, m.scale, 0, gain.data, bias.data, dim);
+        d->k.normalise((float *)dst.data + t * dim, from, m.mean, m.scale, 0, gain.data, bias.data,
+                       dim);
     }
 }
 
-void wan_cpu_norm_modulate(compute *c, tensor dst, tensor x, by_frame shift, by_frame scale, float eps) {
+void wan_cpu_norm_modulate(compute *c, tensor dst, tensor x, by_frame shift, by_frame scale,
+                           float eps) {
     const cpu_device *d = wan_cpu_device(c);
     int64_t dim = x.dim[1];
 #pragma omp parallel for num_threads(d->threads)
     for (int64_t t = 0; t < x.dim[0]; t++) {
         const float *from = (const float *)x.data + t * dim;
         moments m = row_moments(&d->k, from, dim, eps);
-        d->k.normalise((float *)dst.data + t * dim, from, m.mean, m.scale, 1, wan_cpu_frame_row(scale, t),
-                       wan_cpu_frame_row(shift, t), dim);
+        d->k.normalise((float *)dst.data + t * dim, from, m.mean, m.scale, 1,
+                       wan_cpu_frame_row(scale, t), wan_cpu_frame_row(shift, t), dim);
     }
 }
 
@@ -50,14 +52,15 @@ void wan_cpu_rms_norm(compute *c, tensor dst, tensor x, tensor gain, float eps) 
 #pragma omp parallel for num_threads(d->threads)
     for (int64_t t = 0; t < x.dim[0]; t++) {
         const float *from = (const float *)x.data + t * dim;
-        d->k.normalise((float *)dst.data + t * dim, from, 0, rms_scale(&d->k, from, dim, eps), 0, gain.data, NULL,
-                       dim);
+        d->k.normalise((float *)dst.data + t * dim, from, 0, rms_scale(&d->k, from, dim, eps), 0,
+                       gain.data, NULL, dim);
     }
 }
 
 /* Cosines and sines of one token, frame pairs first. */
 static void token_turn(float *turn, const rope *r, int64_t token) {
-    int64_t at[3] = {token / r->grid[2] / r->grid[1], token / r->grid[2] % r->grid[1], token % r->grid[2]};
+    int64_t at[3] = {token / r->grid[2] / r->grid[1], token / r->grid[2] % r->grid[1],
+                     token % r->grid[2]};
     for (int i = 0; i < 3; i++) {
         size_t n = (size_t)(2 * r->pairs[i]);
         memcpy(turn, (const float *)r->table[i].data + (size_t)at[i] * n, n * sizeof *turn);
@@ -69,8 +72,8 @@ void wan_cpu_qk_norm_rope(compute *c, tensor x, tensor gain, float eps, int head
     const cpu_device *d = wan_cpu_device(c);
     int64_t dim = x.dim[1], head = dim / heads;
     if (r && (size_t)head * sizeof(float) > CPU_WORK_BYTES) {
-        wan_fail(&c->err, WAN_E_SHAPE, "cpu: rotary heads of %lld numbers, at most %zu fit", (long long)head,
-                 CPU_WORK_BYTES / sizeof(float));
+        wan_fail(&c->err, WAN_E_SHAPE, "cpu: rotary heads of %lld numbers, at most %zu fit",
+                 (long long)head, CPU_WORK_BYTES / sizeof(float));
         return;
     }
 #pragma omp parallel for num_threads(d->threads)
