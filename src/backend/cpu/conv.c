@@ -129,17 +129,20 @@ static void move_sums(const conv_job *j, const out_group *g, int64_t p, int64_t 
 
 /* Adds one segment's products to the sums of n outputs, whose rows are known. */
 static void add_products(const conv_job *j, own_space *own, int64_t n, int64_t size,
-                         const float *panel, int64_t panel_step, int64_t ld) {
+                         const float *panel, int64_t panel_step, int64_t ld, int64_t count) {
     const cpu_kernels *k = &j->d->k;
-    for (int64_t o = 0; o < ld; o += k->nr, panel += panel_step)
+    for (int64_t o = 0; o < ld; o += k->nr, panel += panel_step) {
+        /* Half a panel costs half; other parts of one would only make the stores slower. */
+        int cols = count - o <= k->nr / 2 ? k->nr / 2 : k->nr;
         for (int64_t i = 0; i < n; i += k->mr) {
             int rows = (int)least(k->mr, n - i), used = 0;
             for (int r = 0; r < rows; r++)
                 used |= own->rows[i + r] != zeros;
             if (used)
-                k->gemm_tile(own->sums + i * ld + o, ld, rows, k->nr, own->rows + i, size, panel,
+                k->gemm_tile(own->sums + i * ld + o, ld, rows, cols, own->rows + i, size, panel,
                              true);
         }
+    }
 }
 
 /* Outputs [p, p + n) of a group, over one span. */
@@ -157,7 +160,7 @@ static void pixel_block(const conv_job *j, const conv_span *s, const out_group *
                     e.y = j->down.offset[y];
                     e.x = j->across.offset[x];
                     find_rows(j, &e, p, n, own);
-                    add_products(j, own, n, e.size, panels, step, ld);
+                    add_products(j, own, n, e.size, panels, step, ld, g->count);
                 }
     }
     move_sums(j, g, p, n, ld, own->sums, true);
