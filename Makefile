@@ -9,7 +9,7 @@ DEMO := $(BUILD)/wan generate -p "a red star moving left on a blue background" -
 
 all:
 	@tools/setup.sh build
-	@test -f $(BUILD)/build.ninja || cmake --preset release
+	@test -f $(BUILD)/build.ninja || cmake --preset release -DBUILD_TESTING=OFF
 	@cmake --build --preset release
 
 demo: all

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # check.sh - builds everything and runs every test; the last line is "N passed, N failed" over all suites.
-# A test of ctest counts once.  Unit tests, fuzzing corpora and goldens run a second time in the `dev` build, under ASan and UBSan.
+# A test of ctest counts once.  Unit tests, fuzzing corpora and goldens run a second time in the `dev` build, under ASan
+# and UBSan.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 tools/setup.sh check || exit 1
@@ -20,7 +21,8 @@ suite() {
     preset=$1
     shift
     echo "== $preset"
-    if ! cmake --preset "$preset" > "check-$preset.log" 2>&1 || ! cmake --build --preset "$preset" >> "check-$preset.log" 2>&1; then
+    if ! cmake --preset "$preset" -DBUILD_TESTING=ON > "check-$preset.log" 2>&1 ||
+        ! cmake --build --preset "$preset" >> "check-$preset.log" 2>&1; then
         tail -n 40 "check-$preset.log"
         echo "check: the $preset build failed"
         failed=$((failed + 1))
