@@ -30,15 +30,18 @@ suite() {
     fi
     rm -f "check-$preset.log"
     report=$(mktemp)
-    ctest --preset "$preset" --output-junit "$report" "$@" < /dev/null
+    status=0
+    ctest --preset "$preset" --output-junit "$report" "$@" < /dev/null || status=$?
     tests=$(attribute tests "$report")
-    failures=$(attribute failures "$report")
-    left_out=$(($(attribute skipped "$report") + $(attribute disabled "$report")))
-    if [ -z "$tests" ] || [ "$tests" = 0 ]; then
+    if [ "${tests:-0}" = 0 ]; then
         echo "check: ctest ran nothing in $preset"
         failed=$((failed + 1))
     else
+        failures=$(attribute failures "$report")
+        left_out=$(($(attribute skipped "$report") + $(attribute disabled "$report")))
         passed=$((passed + tests - failures - left_out))
+        # What could not be started is not among the failures, but ctest says so by its status.
+        [ "$status" = 0 ] || [ "$failures" != 0 ] || failures=1
         failed=$((failed + failures))
         [ "$left_out" = 0 ] || skipped="$skipped $left_out of $preset"
     fi
