@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SIDE 32 /* bins a channel of the histogram */
+#define SIDE 64 /* bins a channel of the histogram, and cells of the table from colour to index */
 #define BINS (SIDE * SIDE * SIDE)
-#define CELLS (64 * 64 * 64) /* of the table from colour to index */
+
 #define UNKNOWN 0xFFFF
 
 /* Pixels that fell into one bin: how many, their sum, and the sum of their squares over all
@@ -31,8 +31,8 @@ struct palette {
     int used_count;
     uint8_t colour[WAN_PALETTE_SIZE][3];
     int colours;
-    double error;            /* of the last frame in these colours, squared levels a pixel */
-    uint16_t nearest[CELLS]; /* filled when asked */
+    double error;           /* of the last frame in these colours, squared levels a pixel */
+    uint16_t nearest[BINS]; /* filled when asked */
 };
 
 palette *wan_palette_open(void) {
@@ -43,19 +43,19 @@ void wan_palette_close(palette *p) {
     free(p);
 }
 
-size_t wan_palette_memory(void) {
-    return sizeof(palette);
-}
-
 const uint8_t *wan_palette_colour(const palette *p, int i) {
     return p->colour[i];
+}
+
+static int bin_of(int r, int g, int b) {
+    return (r >> 2) * SIDE * SIDE + (g >> 2) * SIDE + (b >> 2);
 }
 
 static void count_colours(palette *p, const uint8_t *rgb, size_t pixels) {
     memset(p->bins, 0, sizeof p->bins);
     p->used_count = 0;
     for (size_t i = 0; i < pixels; i++, rgb += 3) {
-        int k = (rgb[0] >> 3) * SIDE * SIDE + (rgb[1] >> 3) * SIDE + (rgb[2] >> 3);
+        int k = bin_of(rgb[0], rgb[1], rgb[2]);
         bin *b = &p->bins[k];
         if (!b->count++)
             p->used[p->used_count++] = k;
@@ -183,8 +183,7 @@ static void update_colours(palette *p) {
 }
 
 static uint8_t lookup(palette *p, const int rgb[3]) {
-    size_t cell =
-        (size_t)(rgb[0] >> 2) * 64 * 64 + (size_t)(rgb[1] >> 2) * 64 + (size_t)(rgb[2] >> 2);
+    int cell = bin_of(rgb[0], rgb[1], rgb[2]);
     if (p->nearest[cell] == UNKNOWN) {
         double d, middle[3];
         for (int c = 0; c < 3; c++)
@@ -207,15 +206,17 @@ void wan_palette_apply(palette *p, const uint8_t *rgb, int width, int height, ui
     assert(width > 0 && height > 0);
     count_colours(p, rgb, (size_t)width * (size_t)height);
     update_colours(p);
-    /* Evenly spaced levels d apart have an error of d * d / 12 a channel: dither by half of that
-     * distance. */
-    double apart = sqrt(12 * p->error / 3);
-    int reach = (int)(apart > 24 ? 24 : apart);
+    /* Evenly spaced levels d apart have an error of d * d / 12 a channel.  Steps of a few levels
+     * are not seen, while the dither's pattern would be. */
+    double apart = sqrt(12 * p->error / 3) - 4;
+    int reach = (int)(apart < 0 ? 0 : apart > 32 ? 32 : apart);
     for (int y = 0; y < height; y++, index += stride)
         for (int x = 0; x < width; x++, rgb += 3) {
-            int shift = (threshold(x & 7, y & 7) * 2 - 63) * reach / 126, v[3];
+            int v[3]; /* each channel takes another part of the pattern, or only brightness would be
+                         mixed */
             for (int c = 0; c < 3; c++) {
-                v[c] = rgb[c] + shift;
+                v[c] =
+                    rgb[c] + (threshold((x + 3 * c) & 7, (y + 5 * c) & 7) * 2 - 63) * reach / 126;
                 v[c] = v[c] < 0 ? 0 : v[c] > 255 ? 255 : v[c];
             }
             index[x] = lookup(p, v);

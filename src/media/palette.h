@@ -22,6 +22,4 @@ void wan_palette_apply(palette *p, const uint8_t *rgb, int width, int height, ui
 /* R, G, B of colour i, as of the last apply. */
 const uint8_t *wan_palette_colour(const palette *p, int i);
 
-size_t wan_palette_memory(void);
-
 #endif
