@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* clean.h - what happens to a prompt before it is tokenised: text.md 2.5, the steps of diffusers' prompt_clean with ftfy. */
+/* clean.h - what happens to a prompt before it is tokenised: text.md 2.5, the steps of diffusers' prompt_clean with
+ * ftfy 6.3.1, less one: fix_encoding, which guesses that text was decoded wrongly ("cafÃ©") and repairs it.  No state. */
 #ifndef WAN_TEXT_CLEAN_H
 #define WAN_TEXT_CLEAN_H
 
