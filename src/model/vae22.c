@@ -14,7 +14,7 @@
 
 /* Frames go through a level in pieces of at least so many pixels: enough that unpacking the weights
  * costs little beside using them. */
-#define PIECE_PIXELS 8192
+#define PIECE_PIXELS 3072
 
 struct vae22 {
     vae22_config cfg;
@@ -109,11 +109,17 @@ static void histories_begin(compute *c, const vae22_side *d, bool up, int64_t h,
 /* ----------------------------------------------------------------------------------------------------------
  * blocks */
 
-/* x is used up: it holds the result where the number of channels stays. */
+/* x is used up: it holds the result where the number of channels stays, and is no longer needed
+ * once the shortcut has been taken where it changes. */
 static tensor residual_block(compute *c, const res_block *b, tensor x, block_history *past) {
-    tensor sum = b->shortcut.weight.rank ? wan_conv3d(c, x, &b->shortcut, NULL) : x;
+    bool changes = b->shortcut.weight.rank;
+    tensor sum = changes ? wan_conv3d(c, x, &b->shortcut, NULL) : x, h = x;
     size_t mark = wan_mark(c);
-    tensor y = wan_conv3d(c, wan_pixel_norm(c, x, b->norm1, true), &b->conv1, &past->conv1);
+    if (changes)
+        wan_pixel_norm_in_place(c, h, b->norm1, true);
+    else
+        h = wan_pixel_norm(c, x, b->norm1, true);
+    tensor y = wan_conv3d(c, h, &b->conv1, &past->conv1);
     wan_pixel_norm_in_place(c, y, b->norm2, true);
     wan_conv3d_add(c, sum, y, &b->conv2, &past->conv2);
     wan_release(c, mark);
