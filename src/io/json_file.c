@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "io/json_file.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -37,12 +38,18 @@ json_t *wan_json_parse(const char *text, size_t size, int depth, const char *pat
         return NULL;
     }
     json_error_t fault;
+    errno = 0;
     json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &fault);
+    /* When an allocation fails, jansson may blame the text, say nothing, or drop a letter and
+     * succeed.  errno of malloc mostly tells (a number that follows clears it). */
+    if (errno == ENOMEM || (!root && !fault.text[0])) {
+        wan_fail(err, WAN_E_MEMORY, "%s: no memory to read %s", path, what);
+        json_decref(root);
+        return NULL;
+    }
     if (!root) {
-        bool memory = json_error_code(&fault) == json_error_out_of_memory;
-        wan_fail(err, memory ? WAN_E_MEMORY : WAN_E_FORMAT,
-                 "%s: %s is not good JSON: %s (byte %d of %zu)", path, what, fault.text,
-                 fault.position, size);
+        wan_fail(err, WAN_E_FORMAT, "%s: %s is not good JSON: %s (byte %d of %zu)", path, what,
+                 fault.text, fault.position, size);
         return NULL;
     }
     if (!json_is_object(root)) {

@@ -2,3 +2,7 @@
 foreach(name names convert store layout bind)
     wan_unit_test(${name} wan_weights)
 endforeach()
+wan_unit_test(no_memory wan_weights)
+foreach(name malloc calloc realloc strdup strndup)
+    target_link_options(no_memory_test PRIVATE -Wl,--wrap=${name})
+endforeach()
