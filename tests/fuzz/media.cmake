@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+wan_fuzz(picture wan_media)
