@@ -3,13 +3,14 @@
  * 480 pixels, with invented BF16 weights.  Each line: seconds, GFLOP/s, the share of the
  * multiply-adds this machine can do at all, and the scratch it took. */
 #include <math.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "backend/backend.h"
+#include "base/team.h"
 
 static uint32_t state = 1;
 
@@ -41,23 +42,30 @@ __attribute__((target("avx2,fma"))) static float chains(int64_t rounds) {
     return all;
 }
 
+#define ROUNDS 20000000
+
+static void chain_piece(void *arg, int64_t from, int64_t to, int worker) {
+    (void)worker;
+    for (int64_t i = from; i < to; i++)
+        ((float *)arg)[i] = chains(ROUNDS);
+}
+
 /* Multiply-adds counted twice, per second of 256-bit registers on `threads` cores, were they ours
  * alone. */
 static double peak_flops(int threads) {
-    const int64_t rounds = 20000000;
-    volatile float sink = 0;
+    float *sums = calloc((size_t)threads, sizeof *sums);
+    team *t = wan_team_open(threads, NULL);
     double best = 0;
+    if (!t || !sums)
+        exit(1);
     for (int i = 0; i < 3; i++) {
         clock_t start = clock();
-#pragma omp parallel num_threads(threads)
-        {
-            float s = chains(rounds);
-#pragma omp critical
-            sink = sink + s;
-        }
+        wan_team_run(t, threads, 1, chain_piece, sums);
         double seconds = (double)(clock() - start) / CLOCKS_PER_SEC / threads;
-        best = fmax(best, 12.0 * 8 * 2 * (double)rounds * threads / seconds);
+        best = fmax(best, 12.0 * 8 * 2 * (double)ROUNDS * threads / seconds);
     }
+    wan_team_close(t);
+    free(sums);
     return best;
 }
 #else
@@ -75,7 +83,9 @@ typedef struct clocks {
 } clocks;
 
 static clocks now(void) {
-    return (clocks){omp_get_wtime(), (double)clock() / CLOCKS_PER_SEC};
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (clocks){(double)t.tv_sec + 1e-9 * (double)t.tv_nsec, (double)clock() / CLOCKS_PER_SEC};
 }
 
 /* One pool of invented weights serves every convolution. */
@@ -223,7 +233,7 @@ static void measure(const struct stage *s, bench *b, int threads, double peak) {
 }
 
 int main(int argc, char **argv) {
-    int threads = argc > 1 ? atoi(argv[1]) : omp_get_max_threads();
+    int threads = argc > 1 ? atoi(argv[1]) : (int)sysconf(_SC_NPROCESSORS_ONLN);
     const char *filter = argc > 2 ? argv[2] : "";
     const int64_t most = (int64_t)1024 * 1024 * 27;
     bench b = {.weights = malloc((size_t)most * sizeof *b.weights),

@@ -26,7 +26,7 @@ if(NOT WAN_SANITIZE)
     target_link_options(wan_shared PRIVATE LINKER:--no-undefined)
 endif()
 target_link_libraries(wan_shared PRIVATE
-    PkgConfig::JANSSON PkgConfig::SENTENCEPIECE PkgConfig::UTF8PROC OpenMP::OpenMP_C m)
+    PkgConfig::JANSSON PkgConfig::SENTENCEPIECE PkgConfig::UTF8PROC Threads::Threads m)
 
 install(TARGETS wan_shared EXPORT wan
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} NAMELINK_COMPONENT development)

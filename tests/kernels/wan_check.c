@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wan-check [--bench] [--filter TEXT] [--isa scalar|avx2|avx512] [--threads N] [--list] */
-#include <omp.h>
+#include <unistd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,14 +53,30 @@ static void open_compute(compute *c, unsigned have, int threads) {
     }
 }
 
-static double measure_peak(int threads) {
-    unsigned have = wan_cpu_detect();
-    double total = 0;
-    (void)threads;
 #if defined(__x86_64__)
-#pragma omp parallel num_threads(threads) reduction(+ : total)
-    total += have & CPU_AVX512 ? wan_peak_avx512() : have & CPU_AVX2 ? wan_peak_avx2() : 0;
+static void peak_piece(void *arg, int64_t from, int64_t to, int worker) {
+    (void)worker;
+    for (int64_t i = from; i < to; i++)
+        ((double *)arg)[i] = wan_cpu_detect() & CPU_AVX512 ? wan_peak_avx512()
+                             : wan_cpu_detect() & CPU_AVX2 ? wan_peak_avx2()
+                                                           : 0;
+}
 #endif
+
+/* Multiply-adds of all cores together, each measured while the others work. */
+static double measure_peak(int threads) {
+    double total = 0;
+#if defined(__x86_64__)
+    double *each = calloc((size_t)threads, sizeof *each);
+    team *t = wan_team_open(threads, NULL);
+    if (t && each)
+        wan_team_run(t, threads, 1, peak_piece, each);
+    for (int i = 0; each && i < threads; i++)
+        total += each[i];
+    wan_team_close(t);
+    free(each);
+#endif
+    (void)threads;
     return total;
 }
 
@@ -108,7 +124,7 @@ static int list(void) {
 }
 
 int main(int argc, char **argv) {
-    options o = {.threads = omp_get_max_threads()};
+    options o = {.threads = (int)sysconf(_SC_NPROCESSORS_ONLN)};
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--bench"))
             o.bench = true;

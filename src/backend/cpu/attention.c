@@ -9,7 +9,6 @@
 #include "backend/cpu/cpu.h"
 
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 enum {
@@ -162,34 +161,45 @@ static int64_t choose_panels(const cpu_device *d, int64_t queries, int64_t heads
     return ceil_div(all, ceil_div(all, panels)); /* of equal size */
 }
 
-void wan_cpu_attention(compute *c, tensor dst, tensor q, tensor k, tensor v, const attention *a) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t queries = q.dim[0], size = q.dim[1] / a->heads,
-            panels = choose_panels(d, queries, a->heads, size);
-    if (!queries)
-        return;
-    if (work_floats(panels, size, d->k.nr) > (int64_t)(CPU_WORK_BYTES / sizeof(float))) {
-        wan_fail(
-            &c->err, WAN_E_SHAPE,
-            "cpu: an attention head of %lld numbers needs %lld bytes of work space, there are %zu",
-            (long long)size,
-            (long long)(work_floats(panels, size, d->k.nr) * (int64_t)sizeof(float)),
-            CPU_WORK_BYTES);
-        return;
-    }
-    int64_t step = panels * d->k.nr, tiles = ceil_div(queries, step);
-#pragma omp parallel for num_threads(d->threads) schedule(dynamic)
-    for (int64_t i = 0; i < a->heads * tiles; i++) {
-        int64_t first = i % tiles * step;
-        task t = {.k = &d->k,
-                  .a = a,
-                  .head = (int)(i / tiles),
-                  .size = size,
-                  .width = q.dim[1],
-                  .queries = queries,
+/* What all tasks share. */
+typedef struct heads {
+    const cpu_device *d;
+    const attention *a;
+    float *dst;
+    const float *q, *k, *v;
+    int64_t size, width, queries, keys, panels, tiles;
+} heads;
+
+static void heads_piece(void *arg, int64_t from, int64_t to, int worker) {
+    const heads *h = arg;
+    for (int64_t i = from; i < to; i++) {
+        int64_t first = i % h->tiles * h->panels * h->d->k.nr;
+        task t = {.k = &h->d->k,
+                  .a = h->a,
+                  .head = (int)(i / h->tiles),
+                  .size = h->size,
+                  .width = h->width,
+                  .queries = h->queries,
                   .first = first,
-                  .panels = least(panels, ceil_div(queries - first, d->k.nr))};
-        lay_out(&t, wan_cpu_work(d, omp_get_thread_num()));
-        run(&t, dst.data, q.data, k.data, v.data, k.dim[0]);
+                  .panels = least(h->panels, ceil_div(h->queries - first, h->d->k.nr))};
+        lay_out(&t, wan_cpu_work(h->d, worker));
+        run(&t, h->dst, h->q, h->k, h->v, h->keys);
     }
+}
+
+void wan_cpu_attention(compute *c, tensor dst, tensor q, tensor k, tensor v, const attention *a) {
+    heads h = {.d = wan_cpu_device(c), .a = a, .dst = dst.data, .q = q.data, .k = k.data, .v = v.data,
+               .size = q.dim[1] / a->heads, .width = q.dim[1], .queries = q.dim[0], .keys = k.dim[0]};
+    if (!h.queries)
+        return;
+    h.panels = choose_panels(h.d, h.queries, a->heads, h.size);
+    h.tiles = ceil_div(h.queries, h.panels * h.d->k.nr);
+    int64_t bytes = work_floats(h.panels, h.size, h.d->k.nr) * (int64_t)sizeof(float);
+    if (bytes > (int64_t)CPU_WORK_BYTES) {
+        wan_fail(&c->err, WAN_E_SHAPE,
+                 "cpu: an attention head of %lld numbers needs %lld bytes of work space, there are %zu",
+                 (long long)h.size, (long long)bytes, CPU_WORK_BYTES);
+        return;
+    }
+    wan_team_run(h.d->team, a->heads * h.tiles, 1, heads_piece, &h);
 }

@@ -9,7 +9,6 @@
  * (vae.md 1).  Every value is summed in the same order for any number of threads and frames. */
 #include "backend/cpu/conv_job.h"
 
-#include <omp.h>
 #include <string.h>
 
 static const float zeros[CONV_RUN];
@@ -102,28 +101,44 @@ static void find_rows(const conv_job *j, const segment *s, int64_t p, int64_t n,
     }
 }
 
-/* Sums of outputs [p, p + n) from where they are kept (or bias), or back there. */
-static void move_sums(const conv_job *j, const out_group *g, int64_t p, int64_t n, int64_t ld,
-                      float *sums, bool back) {
+/* Where output p of the job's lies in dst, in `part` of its channels, and how many follow in its
+ * row. */
+static float *output_at(const conv_job *j, const out_group *g, int64_t p, int64_t *follow) {
+    int64_t x = p % j->width, y = p / j->width % j->height, t = p / j->width / j->height;
     int64_t channels = j->dst.dim[3], parts = j->w->weight.dim[0] / channels;
+    int64_t line = (t * parts + g->part) * j->dst.dim[1] + y * j->scale + j->py;
+    *follow = j->width - x;
+    return (float *)j->dst.data + (line * j->dst.dim[2] + x * j->scale + j->px) * channels +
+           g->from;
+}
+
+/* Sums of outputs [p, p + n) as they start: what dst holds, or zero, and bias. */
+static void load_sums(const conv_job *j, const out_group *g, int64_t p, int64_t n, int64_t ld,
+                      float *sums) {
+    int64_t step = j->scale * j->dst.dim[3], follow;
     const float *bias = j->w->bias.data;
-    size_t bytes = (size_t)g->count * sizeof *sums;
-    for (int64_t i = 0; i < n; i++, sums += ld) {
-        int64_t x = (p + i) % j->width, y = (p + i) / j->width % j->height;
-        int64_t t = ((p + i) / j->width / j->height) * parts + g->part;
-        float *at =
-            (float *)j->dst.data + g->from +
-            ((t * j->dst.dim[1] + y * j->scale + j->py) * j->dst.dim[2] + x * j->scale + j->px) *
-                channels;
-        if (back)
-            memcpy(at, sums, bytes);
-        else if (!g->first || j->add)
-            memcpy(sums, at, bytes);
-        else
-            memset(sums, 0, bytes);
-        if (!back && g->first && bias)
-            for (int64_t o = 0; o < g->count; o++)
-                sums[o] += bias[g->part * channels + g->from + o];
+    if (bias)
+        bias += g->part * j->dst.dim[3] + g->from;
+    for (int64_t end = p + n; p < end; p += follow) {
+        const float *from = output_at(j, g, p, &follow);
+        for (int64_t i = 0; i < least(follow, end - p); i++, from += step, sums += ld) {
+            if (!g->first || j->add)
+                memcpy(sums, from, (size_t)g->count * sizeof *sums);
+            else
+                memset(sums, 0, (size_t)g->count * sizeof *sums);
+            for (int64_t o = 0; g->first && bias && o < g->count; o++)
+                sums[o] += bias[o];
+        }
+    }
+}
+
+static void store_sums(const conv_job *j, const out_group *g, int64_t p, int64_t n, int64_t ld,
+                       const float *sums) {
+    int64_t step = j->scale * j->dst.dim[3], follow;
+    for (int64_t end = p + n; p < end; p += follow) {
+        float *to = output_at(j, g, p, &follow);
+        for (int64_t i = 0; i < least(follow, end - p); i++, to += step, sums += ld)
+            memcpy(to, sums, (size_t)g->count * sizeof *sums);
     }
 }
 
@@ -149,7 +164,7 @@ static void add_products(const conv_job *j, own_space *own, int64_t n, int64_t s
 static void pixel_block(const conv_job *j, const conv_span *s, const out_group *g,
                         const float *panels, int64_t p, int64_t n, own_space *own) {
     int64_t ld = round_up(g->count, j->d->k.nr), step = conv_panel(j, s);
-    move_sums(j, g, p, n, ld, own->sums, false);
+    load_sums(j, g, p, n, ld, own->sums);
     for (int64_t c = 0; c < s->count; c += s->segment) {
         segment e = {.width = s->runs ? j->across.taps : 1, .c0 = s->c0 + c};
         e.size = least(s->segment, s->count - c) * e.width;
@@ -163,35 +178,47 @@ static void pixel_block(const conv_job *j, const conv_span *s, const out_group *
                     add_products(j, own, n, e.size, panels, step, ld, g->count);
                 }
     }
-    move_sums(j, g, p, n, ld, own->sums, true);
+    store_sums(j, g, p, n, ld, own->sums);
 }
 
 /* ----------------------------------------------------------------------------------------- loops
  */
 
-static void pack_span(const conv_job *j, const conv_span *s, const out_group *g, float *panels) {
-    int64_t nr = j->d->k.nr, count = round_up(g->count, nr) / nr;
-    int64_t chunks = round_up(s->count, CONV_CHUNK) / CONV_CHUNK;
-#pragma omp parallel for num_threads(j->d->threads) schedule(dynamic)
-    for (int64_t i = 0; i < count * chunks; i++) {
+/* What the pieces of a span share. */
+typedef struct span_work {
+    const conv_job *j;
+    const conv_span *s;
+    const out_group *g;
+    float *panels;
+} span_work;
+
+static void pack_piece(void *arg, int64_t from, int64_t to, int worker) {
+    const span_work *w = arg;
+    const conv_job *j = w->j;
+    int64_t nr = j->d->k.nr, chunks = round_up(w->s->count, CONV_CHUNK) / CONV_CHUNK;
+    for (int64_t i = from; i < to; i++) {
         int64_t o = i / chunks * nr, c = i % chunks * CONV_CHUNK;
-        wan_cpu_conv_pack(j, s, panels + i / chunks * conv_panel(j, s), c,
-                          least(CONV_CHUNK, s->count - c), g->part * j->dst.dim[3] + g->from + o,
-                          (int)least(nr, g->count - o), own_of(j->d, omp_get_thread_num()));
+        wan_cpu_conv_pack(j, w->s, w->panels + i / chunks * conv_panel(j, w->s), c, least(CONV_CHUNK, w->s->count - c),
+                          w->g->part * j->dst.dim[3] + w->g->from + o, (int)least(nr, w->g->count - o),
+                          own_of(j->d, worker));
     }
 }
 
+static void pixel_piece(void *arg, int64_t from, int64_t to, int worker) {
+    const span_work *w = arg;
+    pixel_block(w->j, w->s, w->g, w->panels, from, to - from, own_of(w->j->d, worker));
+}
+
 static void run_span(const conv_job *j, const conv_span *s, const out_group *g) {
-    float *panels = (float *)j->d->work;
-    int64_t pixels = j->frames * j->height * j->width, mr = j->d->k.mr;
-    /* Small enough for every thread to get some. */
-    int64_t block = round_up(pixels / (4 * j->d->threads) + 1, mr);
-    block = least(block, CONV_PIXELS / mr * mr);
-    pack_span(j, s, g, panels);
-#pragma omp parallel for num_threads(j->d->threads) schedule(dynamic)
-    for (int64_t p = 0; p < pixels; p += block)
-        pixel_block(j, s, g, panels, p, least(block, pixels - p),
-                    own_of(j->d, omp_get_thread_num()));
+    span_work w = {j, s, g, (float *)j->d->work};
+    int64_t pixels = j->frames * j->height * j->width, nr = j->d->k.nr, mr = j->d->k.mr;
+    int64_t pieces = round_up(g->count, nr) / nr * (round_up(s->count, CONV_CHUNK) / CONV_CHUNK);
+    /* Small enough for every thread to get some, unless there is next to nothing to do. */
+    bool small = pixels * g->count * s->count * conv_taps(j) < 1 << 18;
+    int64_t block = small ? pixels : pixels / (4 * j->d->threads) + 1;
+    block = least(round_up(block, mr), CONV_PIXELS / mr * mr);
+    wan_team_run(j->d->team, pieces, small ? pieces : 1, pack_piece, &w);
+    wan_team_run(j->d->team, pixels, block, pixel_piece, &w);
 }
 
 /* How many output channels find room for their panels. */

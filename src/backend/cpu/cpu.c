@@ -28,8 +28,6 @@ void *wan_cpu_open(int threads, unsigned have, error *err) {
         wan_fail(err, WAN_E_DEVICE, "cpu: %d threads, at least 1 is needed", threads);
         return NULL;
     }
-    if (wan_cpu_check_workers(threads, err) != WAN_OK)
-        return NULL;
     cpu_device *d = calloc(1, sizeof *d);
     if (!d) {
         wan_fail(err, WAN_E_MEMORY, "cpu: no memory for %zu bytes", sizeof *d);
@@ -38,11 +36,13 @@ void *wan_cpu_open(int threads, unsigned have, error *err) {
     d->threads = threads;
     wan_cpu_kernels_init(&d->k, have);
     d->work = map_memory(fixed_bytes(threads), "work space", err);
-    if (!d->work) {
-        free(d);
-        return NULL;
-    }
-    return d;
+    d->team = d->work ? wan_team_open(threads, err) : NULL;
+    if (d->team)
+        return d;
+    if (d->work)
+        munmap(d->work, fixed_bytes(threads));
+    free(d);
+    return NULL;
 }
 
 static void *device_open(int threads, error *err) {
@@ -53,6 +53,7 @@ static void device_close(void *device) {
     cpu_device *d = device;
     if (!d)
         return;
+    wan_team_close(d->team);
     munmap(d->work, fixed_bytes(d->threads));
     free(d);
 }

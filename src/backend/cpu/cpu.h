@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cpu.h - what the files of the CPU backend share: the device, its work space, and the ops each
- * file defines. A device belongs to one compute.  Ops spread their work over `threads` OpenMP
- * threads; thread i owns the i-th piece of the work space while a parallel region runs, and nothing
- * in it outlives the op.  No result depends on the number of threads: a value is always summed by
- * one thread, in an order that shapes alone decide. */
+ * file defines.  A device belongs to one compute.  Ops spread their work over its team; a worker owns
+ * its piece of the work space while it runs a piece of an op, and nothing in it outlives the op.  No
+ * result depends on the number of threads: a value is always summed by one worker, in an order that
+ * shapes alone decide. */
 #ifndef WAN_BACKEND_CPU_CPU_H
 #define WAN_BACKEND_CPU_CPU_H
 
@@ -11,12 +11,14 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/kernels.h"
+#include "base/team.h"
 
 /* Work space of one thread, 64-byte aligned. */
 #define CPU_WORK_BYTES ((size_t)2 << 20)
 
 typedef struct cpu_device {
     int threads;
+    team *team;
     cpu_kernels k;
     char *work; /* threads * CPU_WORK_BYTES */
 } cpu_device;
@@ -25,17 +27,19 @@ static inline const cpu_device *wan_cpu_device(const compute *c) {
     return c->device;
 }
 
-/* The piece of thread `omp_get_thread_num()`. */
+/* The piece of a worker. */
 static inline void *wan_cpu_work(const cpu_device *d, int thread) {
     assert(thread >= 0 && thread < d->threads);
     return d->work + (size_t)thread * CPU_WORK_BYTES;
 }
 
+/* Items of `each` numbers that make a piece of work worth handing over. */
+static inline int64_t wan_cpu_grain(int64_t each) {
+    return each < 16384 ? 16384 / (each > 0 ? each : 1) : 1;
+}
+
 /* A device that may use only the sets in `have`: for checks. */
 void *wan_cpu_open(int threads, unsigned have, error *err);
-
-/* workers.c: WAN_E_MEMORY when the system will not start that many threads. */
-wan_status wan_cpu_check_workers(int threads, error *err);
 
 /* n elements (whole blocks) of any weight type to f32; src may be unaligned. */
 void wan_cpu_unpack(const cpu_kernels *k, dtype type, float *dst, const void *src, int64_t n);

@@ -2,36 +2,42 @@
 /* Ops that touch each number once: bound by memory, so plain loops that any compiler vectorises. */
 #include "backend/cpu/cpu.h"
 
-/* Numbers one thread takes at a time: enough to be worth a hand-over, small enough to share evenly.
- */
-enum { CHUNK = 16384 };
+#include <string.h>
 
-static int64_t chunks(int64_t n) {
-    return (n + CHUNK - 1) / CHUNK;
-}
+/* What the pieces of an op share. */
+typedef struct operands {
+    const cpu_device *d;
+    tensor dst, x, y;
+    by_frame gate;
+    activation act;
+} operands;
 
-static int64_t chunk_size(int64_t n, int64_t at) {
-    return n - at < CHUNK ? n - at : CHUNK;
+static void add_piece(void *arg, int64_t from, int64_t to, int worker) {
+    const operands *o = arg;
+    float *x = o->x.data;
+    const float *y = o->y.data;
+    (void)worker;
+    for (int64_t i = from; i < to; i++)
+        x[i] += y[i];
 }
 
 void wan_cpu_add(compute *c, tensor x, tensor y) {
-    int64_t n = wan_elements(x);
-    float *to = x.data;
-    const float *from = y.data;
-#pragma omp parallel for num_threads(wan_cpu_device(c)->threads)
-    for (int64_t b = 0; b < chunks(n); b++)
-        for (int64_t i = b * CHUNK, end = i + chunk_size(n, i); i < end; i++)
-            to[i] += from[i];
+    operands o = {.d = wan_cpu_device(c), .x = x, .y = y};
+    wan_team_run(o.d->team, wan_elements(x), wan_cpu_grain(1), add_piece, &o);
+}
+
+static void mul_piece(void *arg, int64_t from, int64_t to, int worker) {
+    const operands *o = arg;
+    float *x = o->x.data;
+    const float *y = o->y.data;
+    (void)worker;
+    for (int64_t i = from; i < to; i++)
+        x[i] *= y[i];
 }
 
 void wan_cpu_mul(compute *c, tensor x, tensor y) {
-    int64_t n = wan_elements(x);
-    float *to = x.data;
-    const float *from = y.data;
-#pragma omp parallel for num_threads(wan_cpu_device(c)->threads)
-    for (int64_t b = 0; b < chunks(n); b++)
-        for (int64_t i = b * CHUNK, end = i + chunk_size(n, i); i < end; i++)
-            to[i] *= from[i];
+    operands o = {.d = wan_cpu_device(c), .x = x, .y = y};
+    wan_team_run(o.d->team, wan_elements(x), wan_cpu_grain(1), mul_piece, &o);
 }
 
 const float *wan_cpu_frame_row(by_frame m, int64_t token) {
@@ -40,15 +46,21 @@ const float *wan_cpu_frame_row(by_frame m, int64_t token) {
     return (const float *)m.rows.data + row * m.rows.dim[1] + m.at;
 }
 
-void wan_cpu_add_gated(compute *c, tensor x, tensor y, by_frame gate) {
-    int64_t dim = x.dim[1];
-#pragma omp parallel for num_threads(wan_cpu_device(c)->threads)
-    for (int64_t t = 0; t < x.dim[0]; t++) {
-        const float *g = wan_cpu_frame_row(gate, t), *from = (const float *)y.data + t * dim;
-        float *to = (float *)x.data + t * dim;
+static void add_gated_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const operands *o = arg;
+    int64_t dim = o->x.dim[1];
+    (void)worker;
+    for (int64_t t = first; t < end; t++) {
+        const float *g = wan_cpu_frame_row(o->gate, t), *from = (const float *)o->y.data + t * dim;
+        float *to = (float *)o->x.data + t * dim;
         for (int64_t i = 0; i < dim; i++)
             to[i] += from[i] * g[i];
     }
+}
+
+void wan_cpu_add_gated(compute *c, tensor x, tensor y, by_frame gate) {
+    operands o = {.d = wan_cpu_device(c), .x = x, .y = y, .gate = gate};
+    wan_team_run(o.d->team, x.dim[0], wan_cpu_grain(x.dim[1]), add_gated_piece, &o);
 }
 
 void wan_cpu_finish(const cpu_kernels *k, float *x, const float *bias, int64_t n, activation act) {
@@ -61,43 +73,53 @@ void wan_cpu_finish(const cpu_kernels *k, float *x, const float *bias, int64_t n
         k->silu(x, n);
 }
 
+static void activate_piece(void *arg, int64_t from, int64_t to, int worker) {
+    const operands *o = arg;
+    float *dst = (float *)o->dst.data + from;
+    (void)worker;
+    memcpy(dst, (const float *)o->x.data + from, (size_t)(to - from) * sizeof *dst);
+    wan_cpu_finish(&o->d->k, dst, NULL, to - from, o->act);
+}
+
 void wan_cpu_activate(compute *c, tensor dst, tensor x, activation act) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t n = wan_elements(x);
-    float *to = dst.data;
-    const float *from = x.data;
-#pragma omp parallel for num_threads(d->threads)
-    for (int64_t b = 0; b < chunks(n); b++) {
-        int64_t at = b * CHUNK, size = chunk_size(n, at);
-        for (int64_t i = 0; i < size; i++)
-            to[at + i] = from[at + i];
-        wan_cpu_finish(&d->k, to + at, NULL, size, act);
+    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = x, .act = act};
+    wan_team_run(o.d->team, wan_elements(x), wan_cpu_grain(1), activate_piece, &o);
+}
+
+static void rows_piece(void *arg, int64_t from, int64_t to, int worker) {
+    const operands *o = arg; /* x is the table, y the ids */
+    int64_t dim = o->x.dim[1];
+    size_t row_bytes = wan_bytes(wan_tensor(o->x.type, 1, &dim, NULL));
+    (void)worker;
+    for (int64_t i = from; i < to; i++) {
+        int32_t id = ((const int32_t *)o->y.data)[i];
+        assert(id >= 0 && id < o->x.dim[0]);
+        wan_cpu_unpack(&o->d->k, o->x.type, (float *)o->dst.data + i * dim,
+                       (const char *)o->x.data + row_bytes * (size_t)id, dim);
     }
 }
 
 void wan_cpu_rows(compute *c, tensor dst, tensor table, tensor ids) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t dim = table.dim[1];
-    size_t row_bytes = wan_bytes(wan_tensor(table.type, 1, &dim, NULL));
-#pragma omp parallel for num_threads(d->threads)
-    for (int64_t i = 0; i < ids.dim[0]; i++) {
-        int32_t id = ((const int32_t *)ids.data)[i];
-        assert(id >= 0 && id < table.dim[0]);
-        wan_cpu_unpack(&d->k, table.type, (float *)dst.data + i * dim,
-                       (const char *)table.data + row_bytes * (size_t)id, dim);
+    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = table, .y = ids};
+    wan_team_run(o.d->team, ids.dim[0], wan_cpu_grain(table.dim[1]), rows_piece, &o);
+}
+
+static void add_vector_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const operands *o = arg;
+    int64_t dim = o->x.dim[1];
+    const float *plus = o->y.data;
+    (void)worker;
+    for (int64_t t = first; t < end; t++) {
+        const float *from = (const float *)o->x.data + t * dim;
+        float *to = (float *)o->dst.data + t * dim;
+        for (int64_t i = 0; i < dim; i++)
+            to[i] = from[i] + plus[i];
     }
 }
 
 void wan_cpu_add_vector(compute *c, tensor dst, tensor x, tensor v) {
-    int64_t dim = x.dim[1];
-    const float *plus = v.data;
-#pragma omp parallel for num_threads(wan_cpu_device(c)->threads)
-    for (int64_t t = 0; t < x.dim[0]; t++) {
-        const float *from = (const float *)x.data + t * dim;
-        float *to = (float *)dst.data + t * dim;
-        for (int64_t i = 0; i < dim; i++)
-            to[i] = from[i] + plus[i];
-    }
+    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = x, .y = v};
+    wan_team_run(o.d->team, x.dim[0], wan_cpu_grain(x.dim[1]), add_vector_piece, &o);
 }
 
 /* How latents [C, F, h, w] and tokens of patch pt x ph x pw correspond: the token's place in the
@@ -106,10 +128,11 @@ typedef struct patches {
     int64_t channels, plane; /* plane: elements of one channel */
     int64_t patch[3], grid[3], size[3];
     int64_t cells; /* offsets in a patch */
+    float *latents, *tokens;
 } patches;
 
-static patches patches_of(tensor latents, const int64_t patch[3]) {
-    patches p = {.channels = latents.dim[0], .plane = 1, .cells = 1};
+static patches patches_of(tensor latents, tensor tokens, const int64_t patch[3]) {
+    patches p = {.channels = latents.dim[0], .plane = 1, .cells = 1, .latents = latents.data, .tokens = tokens.data};
     for (int i = 0; i < 3; i++) {
         p.patch[i] = patch[i];
         p.size[i] = latents.dim[i + 1];
@@ -128,30 +151,38 @@ static int64_t patch_element(const patches *p, int64_t token, int64_t cell) {
     return (frame * p->size[1] + row) * p->size[2] + column;
 }
 
+static void patchify_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const patches *p = arg;
+    (void)worker;
+    for (int64_t t = first; t < end; t++) {
+        float *to = p->tokens + t * p->channels * p->cells;
+        for (int64_t cell = 0; cell < p->cells; cell++) {
+            const float *from = p->latents + patch_element(p, t, cell);
+            for (int64_t ch = 0; ch < p->channels; ch++)
+                to[ch * p->cells + cell] = from[ch * p->plane];
+        }
+    }
+}
+
 void wan_cpu_patchify(compute *c, tensor dst, tensor x, const int64_t patch[3]) {
-    patches p = patches_of(x, patch);
-    const float *from = x.data;
-#pragma omp parallel for num_threads(wan_cpu_device(c)->threads)
-    for (int64_t t = 0; t < dst.dim[0]; t++) {
-        float *to = (float *)dst.data + t * dst.dim[1];
-        for (int64_t cell = 0; cell < p.cells; cell++) {
-            int64_t at = patch_element(&p, t, cell);
-            for (int64_t ch = 0; ch < p.channels; ch++)
-                to[ch * p.cells + cell] = from[ch * p.plane + at];
+    patches p = patches_of(x, dst, patch);
+    wan_team_run(wan_cpu_device(c)->team, dst.dim[0], wan_cpu_grain(dst.dim[1]), patchify_piece, &p);
+}
+
+static void unpatchify_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const patches *p = arg;
+    (void)worker;
+    for (int64_t t = first; t < end; t++) {
+        const float *from = p->tokens + t * p->channels * p->cells;
+        for (int64_t cell = 0; cell < p->cells; cell++) {
+            float *to = p->latents + patch_element(p, t, cell);
+            for (int64_t ch = 0; ch < p->channels; ch++)
+                to[ch * p->plane] = from[cell * p->channels + ch];
         }
     }
 }
 
 void wan_cpu_unpatchify(compute *c, tensor dst, tensor x, const int64_t patch[3]) {
-    patches p = patches_of(dst, patch);
-    float *to = dst.data;
-#pragma omp parallel for num_threads(wan_cpu_device(c)->threads)
-    for (int64_t t = 0; t < x.dim[0]; t++) {
-        const float *from = (const float *)x.data + t * x.dim[1];
-        for (int64_t cell = 0; cell < p.cells; cell++) {
-            int64_t at = patch_element(&p, t, cell);
-            for (int64_t ch = 0; ch < p.channels; ch++)
-                to[ch * p.plane + at] = from[cell * p.channels + ch];
-        }
-    }
+    patches p = patches_of(dst, x, patch);
+    wan_team_run(wan_cpu_device(c)->team, x.dim[0], wan_cpu_grain(x.dim[1]), unpatchify_piece, &p);
 }

@@ -6,59 +6,91 @@
 #include <math.h>
 #include <string.h>
 
-void wan_cpu_pixel_norm(compute *c, tensor dst, tensor x, tensor gain, bool silu) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t n = x.dim[3], pixels = wan_elements(x) / n;
+/* What the pieces of an op share; a piece is some rows of pixels, counted through all frames, unless its function says
+ * otherwise. */
+typedef struct operands {
+    const cpu_device *d;
+    tensor dst, x, gain;
+    int64_t from; /* first frame of the side that holds all */
+    int ft, fs, drop, pad, p;
+    const float *mean, *inv_std;
+    bool silu;
+} operands;
+
+static void pixel_norm_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const operands *o = arg; /* single pixels */
+    int64_t n = o->x.dim[3];
     float root = sqrtf((float)n);
-#pragma omp parallel for num_threads(d->threads)
-    for (int64_t p = 0; p < pixels; p++) {
-        const float *from = (const float *)x.data + p * n;
-        float *to = (float *)dst.data + p * n;
-        double length = sqrt(d->k.sum_squares(from, 0, n));
-        d->k.normalise(to, from, 0, root / (float)fmax(length, 1e-12), 0, gain.data, NULL, n);
-        if (silu)
-            d->k.silu(to, n);
+    (void)worker;
+    for (int64_t i = first; i < end; i++) {
+        const float *from = (const float *)o->x.data + i * n;
+        float *to = (float *)o->dst.data + i * n;
+        double length = sqrt(o->d->k.sum_squares(from, 0, n));
+        o->d->k.normalise(to, from, 0, root / (float)fmax(length, 1e-12), 0, o->gain.data, NULL, n);
+        if (o->silu)
+            o->d->k.silu(to, n);
     }
 }
 
+void wan_cpu_pixel_norm(compute *c, tensor dst, tensor x, tensor gain, bool silu) {
+    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = x, .gain = gain, .silu = silu};
+    wan_team_run(o.d->team, wan_elements(x) / x.dim[3], wan_cpu_grain(x.dim[3]), pixel_norm_piece, &o);
+}
+
+static void run_rows(operands *o, tensor t, team_piece f) {
+    wan_team_run(o->d->team, t.dim[0] * t.dim[1], wan_cpu_grain(t.dim[2] * t.dim[3]), f, o);
+}
+
+static void dup_up_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const operands *o = arg;
+    int64_t out = o->dst.dim[3], in = o->x.dim[3], cells = (int64_t)o->ft * o->fs * o->fs, repeats = out * cells / in;
+    (void)worker;
+    for (int64_t row = first; row < end; row++)
+        for (int64_t col = 0; col < o->dst.dim[2]; col++) {
+            int64_t n = row / o->dst.dim[1] + o->drop, y = row % o->dst.dim[1];
+            int64_t phase = ((n % o->ft) * o->fs + y % o->fs) * o->fs + col % o->fs;
+            const float *from =
+                (const float *)o->x.data + ((n / o->ft * o->x.dim[1] + y / o->fs) * o->x.dim[2] + col / o->fs) * in;
+            float *to = (float *)o->dst.data + (row * o->dst.dim[2] + col) * out;
+            for (int64_t i = 0; i < out; i++)
+                to[i] = from[(i * cells + phase) / repeats];
+        }
+}
+
 void wan_cpu_dup_up(compute *c, tensor dst, tensor x, int ft, int fs, int drop) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t out = dst.dim[3], in = x.dim[3], repeats = out * ft * fs * fs / in;
-#pragma omp parallel for collapse(2) num_threads(d->threads)
-    for (int64_t t = 0; t < dst.dim[0]; t++)
-        for (int64_t y = 0; y < dst.dim[1]; y++)
-            for (int64_t col = 0; col < dst.dim[2]; col++) {
-                int64_t n = t + drop, phase = ((n % ft) * fs + y % fs) * fs + col % fs;
-                const float *from = (const float *)x.data +
-                                    ((n / ft * x.dim[1] + y / fs) * x.dim[2] + col / fs) * in;
-                float *to = (float *)dst.data + ((t * dst.dim[1] + y) * dst.dim[2] + col) * out;
-                for (int64_t o = 0; o < out; o++)
-                    to[o] = from[(o * ft * fs * fs + phase) / repeats];
-            }
+    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = x, .ft = ft, .fs = fs, .drop = drop};
+    run_rows(&o, dst, dup_up_piece);
+}
+
+/* The mean of `group` values of the block at (t, y, col), from value `at` on; frames before the first count as zero. */
+static float block_mean(const operands *o, int64_t t, int64_t y, int64_t col, int64_t at, int64_t group) {
+    const tensor *x = &o->x;
+    int64_t fs = o->fs, block = o->ft * fs * fs;
+    float sum = 0;
+    for (int64_t f = at; f < at + group; f++) {
+        int64_t frame = t * o->ft + f % block / (fs * fs) - o->pad;
+        int64_t line = y * fs + f / fs % fs, column = col * fs + f % fs;
+        if (frame >= 0)
+            sum += ((const float *)x->data)[((frame * x->dim[1] + line) * x->dim[2] + column) * x->dim[3] + f / block];
+    }
+    return sum / (float)group;
+}
+
+static void avg_down_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const operands *o = arg;
+    int64_t out = o->dst.dim[3], group = o->x.dim[3] * o->ft * o->fs * o->fs / out;
+    (void)worker;
+    for (int64_t row = first; row < end; row++)
+        for (int64_t col = 0; col < o->dst.dim[2]; col++) {
+            float *to = (float *)o->dst.data + (row * o->dst.dim[2] + col) * out;
+            for (int64_t i = 0; i < out; i++)
+                to[i] = block_mean(o, row / o->dst.dim[1], row % o->dst.dim[1], col, i * group, group);
+        }
 }
 
 void wan_cpu_avg_down(compute *c, tensor dst, tensor x, int ft, int fs, int pad) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t out = dst.dim[3], in = x.dim[3], block = (int64_t)ft * fs * fs,
-            group = in * block / out;
-#pragma omp parallel for collapse(2) num_threads(d->threads)
-    for (int64_t t = 0; t < dst.dim[0]; t++)
-        for (int64_t y = 0; y < dst.dim[1]; y++)
-            for (int64_t col = 0; col < dst.dim[2]; col++) {
-                float *to = (float *)dst.data + ((t * dst.dim[1] + y) * dst.dim[2] + col) * out;
-                for (int64_t o = 0; o < out; o++) {
-                    float sum = 0;
-                    for (int64_t f = o * group; f < (o + 1) * group; f++) {
-                        int64_t from = t * ft + f % block / (fs * fs) - pad;
-                        int64_t row = y * fs + f / fs % fs, at = col * fs + f % fs;
-                        if (from >= 0)
-                            sum += ((const float *)
-                                        x.data)[((from * x.dim[1] + row) * x.dim[2] + at) * in +
-                                                f / block];
-                    }
-                    to[o] = sum / (float)group;
-                }
-            }
+    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = x, .ft = ft, .fs = fs, .pad = pad};
+    run_rows(&o, dst, avg_down_piece);
 }
 
 void wan_cpu_copy(compute *c, tensor dst, tensor src) {
@@ -66,64 +98,73 @@ void wan_cpu_copy(compute *c, tensor dst, tensor src) {
     memmove(dst.data, src.data, wan_bytes(src));
 }
 
+/* Value i of the pixel that holds p x p image pixels: where it lies among planes [3, T, H, W] (vae.md 2.2). */
+static int64_t plane_at(const operands *o, tensor pixels, int64_t frame, int64_t y, int64_t x, int64_t i) {
+    int64_t p = o->p, plane = i / (p * p), dx = i / p % p, dy = i % p;
+    return ((plane * pixels.dim[1] + frame) * pixels.dim[2] + y * p + dy) * pixels.dim[3] + x * p + dx;
+}
+
+static void pixels_in_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const operands *o = arg;
+    int64_t channels = o->dst.dim[3];
+    (void)worker;
+    for (int64_t row = first; row < end; row++)
+        for (int64_t x = 0; x < o->dst.dim[2]; x++)
+            for (int64_t i = 0; i < channels; i++)
+                ((float *)o->dst.data)[(row * o->dst.dim[2] + x) * channels + i] = ((const float *)o->x.data)[plane_at(
+                    o, o->x, o->from + row / o->dst.dim[1], row % o->dst.dim[1], x, i)];
+}
+
 void wan_cpu_pixels_in(compute *c, tensor dst, tensor pixels, int64_t from, int p) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t high = pixels.dim[2], wide = pixels.dim[3], channels = dst.dim[3];
-#pragma omp parallel for collapse(2) num_threads(d->threads)
-    for (int64_t t = 0; t < dst.dim[0]; t++)
-        for (int64_t y = 0; y < dst.dim[1]; y++)
-            for (int64_t x = 0; x < dst.dim[2]; x++)
-                for (int64_t i = 0; i < channels; i++) {
-                    int64_t plane = i / (p * p), dx = i / p % p, dy = i % p;
-                    const float *frame = (const float *)pixels.data +
-                                         (plane * pixels.dim[1] + from + t) * high * wide;
-                    ((float *)dst.data)[((t * dst.dim[1] + y) * dst.dim[2] + x) * channels + i] =
-                        frame[(y * p + dy) * wide + x * p + dx];
-                }
+    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = pixels, .from = from, .p = p};
+    run_rows(&o, dst, pixels_in_piece);
+}
+
+static void pixels_out_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const operands *o = arg;
+    int64_t channels = o->x.dim[3];
+    (void)worker;
+    for (int64_t row = first; row < end; row++)
+        for (int64_t x = 0; x < o->x.dim[2]; x++)
+            for (int64_t i = 0; i < channels; i++) {
+                float v = ((const float *)o->x.data)[(row * o->x.dim[2] + x) * channels + i];
+                /* written so that NaN passes through and shows */
+                ((float *)o->dst.data)[plane_at(o, o->dst, o->from + row / o->x.dim[1], row % o->x.dim[1], x, i)] =
+                    v < -1 ? -1 : v > 1 ? 1 : v;
+            }
 }
 
 void wan_cpu_pixels_out(compute *c, tensor pixels, int64_t from, tensor x, int p) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t high = pixels.dim[2], wide = pixels.dim[3], channels = x.dim[3];
-#pragma omp parallel for collapse(2) num_threads(d->threads)
-    for (int64_t t = 0; t < x.dim[0]; t++)
-        for (int64_t y = 0; y < x.dim[1]; y++)
-            for (int64_t col = 0; col < x.dim[2]; col++)
-                for (int64_t i = 0; i < channels; i++) {
-                    int64_t plane = i / (p * p), dx = i / p % p, dy = i % p;
-                    float *frame =
-                        (float *)pixels.data + (plane * pixels.dim[1] + from + t) * high * wide;
-                    float v = ((const float *)
-                                   x.data)[((t * x.dim[1] + y) * x.dim[2] + col) * channels + i];
-                    /* written so that NaN passes through and shows */
-                    frame[(y * p + dy) * wide + col * p + dx] = v < -1 ? -1 : v > 1 ? 1 : v;
-                }
+    operands o = {.d = wan_cpu_device(c), .dst = pixels, .x = x, .from = from, .p = p};
+    run_rows(&o, x, pixels_out_piece);
 }
 
-void wan_cpu_latents_in(compute *c, tensor dst, tensor latents, int64_t from, tensor mean,
-                        tensor inv_std) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t channels = latents.dim[0], size = latents.dim[2] * latents.dim[3];
-    const float *m = mean.data, *s = inv_std.data;
-#pragma omp parallel for collapse(2) num_threads(d->threads)
-    for (int64_t t = 0; t < dst.dim[0]; t++)
-        for (int64_t i = 0; i < size; i++)
-            for (int64_t k = 0; k < channels; k++)
-                ((float *)dst.data)[(t * size + i) * channels + k] =
-                    ((const float *)latents.data)[(k * latents.dim[1] + from + t) * size + i] /
-                        s[k] +
-                    m[k];
-}
-
-void wan_cpu_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean,
-                         tensor inv_std) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t channels = latents.dim[0], size = latents.dim[2] * latents.dim[3];
-    const float *m = mean.data, *s = inv_std.data;
-#pragma omp parallel for collapse(2) num_threads(d->threads)
-    for (int64_t t = 0; t < x.dim[0]; t++)
+static void latents_in_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const operands *o = arg; /* single pixels */
+    int64_t channels = o->x.dim[0], size = o->x.dim[2] * o->x.dim[3];
+    (void)worker;
+    for (int64_t i = first; i < end; i++)
         for (int64_t k = 0; k < channels; k++)
-            for (int64_t i = 0; i < size; i++)
-                ((float *)latents.data)[(k * latents.dim[1] + from + t) * size + i] =
-                    (((const float *)x.data)[(t * size + i) * x.dim[3] + k] - m[k]) * s[k];
+            ((float *)o->dst.data)[i * channels + k] =
+                ((const float *)o->x.data)[(k * o->x.dim[1] + o->from) * size + i] / o->inv_std[k] + o->mean[k];
+}
+
+void wan_cpu_latents_in(compute *c, tensor dst, tensor latents, int64_t from, tensor mean, tensor inv_std) {
+    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = latents, .from = from, .mean = mean.data, .inv_std = inv_std.data};
+    wan_team_run(o.d->team, dst.dim[0] * dst.dim[1] * dst.dim[2], wan_cpu_grain(dst.dim[3]), latents_in_piece, &o);
+}
+
+static void latents_out_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const operands *o = arg; /* single pixels */
+    int64_t channels = o->dst.dim[0], size = o->dst.dim[2] * o->dst.dim[3];
+    (void)worker;
+    for (int64_t i = first; i < end; i++)
+        for (int64_t k = 0; k < channels; k++)
+            ((float *)o->dst.data)[(k * o->dst.dim[1] + o->from) * size + i] =
+                (((const float *)o->x.data)[i * o->x.dim[3] + k] - o->mean[k]) * o->inv_std[k];
+}
+
+void wan_cpu_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean, tensor inv_std) {
+    operands o = {.d = wan_cpu_device(c), .dst = latents, .x = x, .from = from, .mean = mean.data, .inv_std = inv_std.data};
+    wan_team_run(o.d->team, x.dim[0] * x.dim[1] * x.dim[2], wan_cpu_grain(x.dim[3]), latents_out_piece, &o);
 }

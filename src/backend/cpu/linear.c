@@ -8,7 +8,6 @@
  * over k in the same order in both. */
 #include "backend/cpu/cpu.h"
 
-#include <omp.h>
 #include <string.h>
 
 enum {
@@ -102,16 +101,32 @@ static void many_rows_block(const job *j, float *space, int64_t m0, int64_t m1, 
     }
 }
 
+/* Multiply-adds too few to share: waking a thread would cost more. */
+static bool is_small(const job *j) {
+    return j->m * j->n * j->k < 1 << 18;
+}
+
+/* Tasks of many rows: a block of outputs, a part of x. */
+typedef struct many {
+    const job *j;
+    int64_t parts, part;
+} many;
+
+static void many_piece(void *arg, int64_t from, int64_t to, int worker) {
+    const many *t = arg;
+    const job *j = t->j;
+    for (int64_t task = from; task < to; task++) {
+        int64_t n0 = task / t->parts * NC, m0 = task % t->parts * t->part;
+        many_rows_block(j, wan_cpu_work(j->d, worker), m0, least(j->m, m0 + t->part), n0, least(NC, j->n - n0));
+    }
+}
+
 static void many_rows(const job *j) {
     int64_t blocks = ceil_div(j->n, NC);
-    int64_t parts = least(ceil_div(4 * (int64_t)j->d->threads, blocks), ceil_div(j->m, PART_ROWS));
-    int64_t part = ceil_div(ceil_div(j->m, parts), j->d->k.mr) * j->d->k.mr;
-#pragma omp parallel for num_threads(j->d->threads) schedule(dynamic)
-    for (int64_t task = 0; task < blocks * parts; task++) {
-        int64_t n0 = task / parts * NC, m0 = task % parts * part;
-        many_rows_block(j, wan_cpu_work(j->d, omp_get_thread_num()), m0, least(j->m, m0 + part), n0,
-                        least(NC, j->n - n0));
-    }
+    many t = {.j = j};
+    t.parts = least(ceil_div(4 * (int64_t)j->d->threads, blocks), ceil_div(j->m, PART_ROWS));
+    t.part = ceil_div(ceil_div(j->m, t.parts), j->d->k.mr) * j->d->k.mr;
+    wan_team_run(j->d->team, blocks * t.parts, is_small(j) ? blocks * t.parts : 1, many_piece, &t);
 }
 
 /* Columns [k0, k0 + kc) of rows [m0, ...) of x, transposed, to their place in panel [k, nr]. */
@@ -155,23 +170,27 @@ static void few_rows_tile(const job *j, const float *panels, float *space, int64
     }
 }
 
-static void few_rows(const job *j) {
-    const cpu_kernels *k = &j->d->k;
-    int64_t panels = ceil_div(j->m, k->nr), k_blocks = ceil_div(j->k, KC);
-    int64_t group = (int64_t)FEW_TILES * k->mr;
+static void pack_few_piece(void *arg, int64_t from, int64_t to, int worker) {
+    const job *j = arg;
+    int64_t k_blocks = ceil_div(j->k, KC), nr = j->d->k.nr;
     float *shared = wan_cpu_work(j->d, 0);
-#pragma omp parallel num_threads(j->d->threads)
-    {
-        float *own = (float *)((char *)wan_cpu_work(j->d, omp_get_thread_num()) + FEW_BYTES);
-#pragma omp for
-        for (int64_t i = 0; i < panels * k_blocks; i++)
-            pack_few(j, shared + i / k_blocks * j->k * k->nr, i / k_blocks * k->nr,
-                     i % k_blocks * KC);
-#pragma omp for schedule(dynamic)
-        for (int64_t g = 0; g < j->n; g += group)
-            for (int64_t n0 = g; n0 < least(j->n, g + group); n0 += k->mr)
-                few_rows_tile(j, shared, own, n0, (int)least(k->mr, j->n - n0));
-    }
+    (void)worker;
+    for (int64_t i = from; i < to; i++)
+        pack_few(j, shared + i / k_blocks * j->k * nr, i / k_blocks * nr, i % k_blocks * KC);
+}
+
+static void few_piece(void *arg, int64_t from, int64_t to, int worker) {
+    const job *j = arg;
+    int64_t mr = j->d->k.mr;
+    float *own = (float *)((char *)wan_cpu_work(j->d, worker) + FEW_BYTES);
+    for (int64_t n0 = from; n0 < to; n0 += mr)
+        few_rows_tile(j, wan_cpu_work(j->d, 0), own, n0, (int)least(mr, to - n0));
+}
+
+static void few_rows(job *j) {
+    int64_t pieces = ceil_div(j->m, j->d->k.nr) * ceil_div(j->k, KC);
+    wan_team_run(j->d->team, pieces, is_small(j) ? pieces : 1, pack_few_piece, j);
+    wan_team_run(j->d->team, j->n, is_small(j) ? j->n : (int64_t)FEW_TILES * j->d->k.mr, few_piece, j);
 }
 
 void wan_cpu_linear(compute *c, tensor dst, tensor x, const linear *l, activation act) {

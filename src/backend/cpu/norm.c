@@ -3,7 +3,6 @@
 #include "backend/cpu/cpu.h"
 
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 typedef struct moments {
@@ -21,40 +20,63 @@ static float rms_scale(const cpu_kernels *k, const float *x, int64_t n, float ep
     return (float)(1.0 / sqrt(k->sum_squares(x, 0, n) / (double)n + (double)eps));
 }
 
-void wan_cpu_layer_norm(compute *c, tensor dst, tensor x, tensor gain, tensor bias, float eps) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t dim = x.dim[1];
-#pragma omp parallel for num_threads(d->threads)
-    for (int64_t t = 0; t < x.dim[0]; t++) {
-        const float *from = (const float *)x.data + t * dim;
-        moments m = row_moments(&d->k, from, dim, eps);
-        d->k.normalise((float *)dst.data + t * dim, from, m.mean, m.scale, 0, gain.data, bias.data,
-                       dim);
+/* What the pieces of a norm share. */
+typedef struct operands {
+    const cpu_device *d;
+    tensor dst, x, gain, bias;
+    by_frame shift, scale;
+    float eps;
+    int heads;
+    const rope *r;
+} operands;
+
+static void layer_norm_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const operands *o = arg;
+    int64_t dim = o->x.dim[1];
+    (void)worker;
+    for (int64_t t = first; t < end; t++) {
+        const float *from = (const float *)o->x.data + t * dim;
+        moments m = row_moments(&o->d->k, from, dim, o->eps);
+        o->d->k.normalise((float *)o->dst.data + t * dim, from, m.mean, m.scale, 0, o->gain.data, o->bias.data, dim);
     }
 }
 
-void wan_cpu_norm_modulate(compute *c, tensor dst, tensor x, by_frame shift, by_frame scale,
-                           float eps) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t dim = x.dim[1];
-#pragma omp parallel for num_threads(d->threads)
-    for (int64_t t = 0; t < x.dim[0]; t++) {
-        const float *from = (const float *)x.data + t * dim;
-        moments m = row_moments(&d->k, from, dim, eps);
-        d->k.normalise((float *)dst.data + t * dim, from, m.mean, m.scale, 1,
-                       wan_cpu_frame_row(scale, t), wan_cpu_frame_row(shift, t), dim);
+void wan_cpu_layer_norm(compute *c, tensor dst, tensor x, tensor gain, tensor bias, float eps) {
+    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = x, .gain = gain, .bias = bias, .eps = eps};
+    wan_team_run(o.d->team, x.dim[0], wan_cpu_grain(x.dim[1]), layer_norm_piece, &o);
+}
+
+static void norm_modulate_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const operands *o = arg;
+    int64_t dim = o->x.dim[1];
+    (void)worker;
+    for (int64_t t = first; t < end; t++) {
+        const float *from = (const float *)o->x.data + t * dim;
+        moments m = row_moments(&o->d->k, from, dim, o->eps);
+        o->d->k.normalise((float *)o->dst.data + t * dim, from, m.mean, m.scale, 1, wan_cpu_frame_row(o->scale, t),
+                          wan_cpu_frame_row(o->shift, t), dim);
+    }
+}
+
+void wan_cpu_norm_modulate(compute *c, tensor dst, tensor x, by_frame shift, by_frame scale, float eps) {
+    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = x, .shift = shift, .scale = scale, .eps = eps};
+    wan_team_run(o.d->team, x.dim[0], wan_cpu_grain(x.dim[1]), norm_modulate_piece, &o);
+}
+
+static void rms_norm_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const operands *o = arg;
+    int64_t dim = o->x.dim[1];
+    (void)worker;
+    for (int64_t t = first; t < end; t++) {
+        const float *from = (const float *)o->x.data + t * dim;
+        o->d->k.normalise((float *)o->dst.data + t * dim, from, 0, rms_scale(&o->d->k, from, dim, o->eps), 0,
+                          o->gain.data, NULL, dim);
     }
 }
 
 void wan_cpu_rms_norm(compute *c, tensor dst, tensor x, tensor gain, float eps) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t dim = x.dim[1];
-#pragma omp parallel for num_threads(d->threads)
-    for (int64_t t = 0; t < x.dim[0]; t++) {
-        const float *from = (const float *)x.data + t * dim;
-        d->k.normalise((float *)dst.data + t * dim, from, 0, rms_scale(&d->k, from, dim, eps), 0,
-                       gain.data, NULL, dim);
-    }
+    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = x, .gain = gain, .eps = eps};
+    wan_team_run(o.d->team, x.dim[0], wan_cpu_grain(x.dim[1]), rms_norm_piece, &o);
 }
 
 /* Cosines and sines of one token, frame pairs first. */
@@ -68,23 +90,28 @@ static void token_turn(float *turn, const rope *r, int64_t token) {
     }
 }
 
+static void qk_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const operands *o = arg;
+    int64_t dim = o->x.dim[1], head = dim / o->heads;
+    float *turn = wan_cpu_work(o->d, worker);
+    for (int64_t t = first; t < end; t++) {
+        float *row = (float *)o->x.data + t * dim;
+        o->d->k.normalise(row, row, 0, rms_scale(&o->d->k, row, dim, o->eps), 0, o->gain.data, NULL, dim);
+        if (!o->r)
+            continue;
+        token_turn(turn, o->r, t);
+        for (int h = 0; h < o->heads; h++)
+            o->d->k.rotate(row + h * head, turn, head);
+    }
+}
+
 void wan_cpu_qk_norm_rope(compute *c, tensor x, tensor gain, float eps, int heads, const rope *r) {
-    const cpu_device *d = wan_cpu_device(c);
-    int64_t dim = x.dim[1], head = dim / heads;
+    operands o = {.d = wan_cpu_device(c), .x = x, .gain = gain, .eps = eps, .heads = heads, .r = r};
+    int64_t head = x.dim[1] / heads;
     if (r && (size_t)head * sizeof(float) > CPU_WORK_BYTES) {
-        wan_fail(&c->err, WAN_E_SHAPE, "cpu: rotary heads of %lld numbers, at most %zu fit",
-                 (long long)head, CPU_WORK_BYTES / sizeof(float));
+        wan_fail(&c->err, WAN_E_SHAPE, "cpu: rotary heads of %lld numbers, at most %zu fit", (long long)head,
+                 CPU_WORK_BYTES / sizeof(float));
         return;
     }
-#pragma omp parallel for num_threads(d->threads)
-    for (int64_t t = 0; t < x.dim[0]; t++) {
-        float *row = (float *)x.data + t * dim;
-        d->k.normalise(row, row, 0, rms_scale(&d->k, row, dim, eps), 0, gain.data, NULL, dim);
-        if (!r)
-            continue;
-        float *turn = wan_cpu_work(d, omp_get_thread_num());
-        token_turn(turn, r, t);
-        for (int h = 0; h < heads; h++)
-            d->k.rotate(row + h * head, turn, head);
-    }
+    wan_team_run(o.d->team, x.dim[0], wan_cpu_grain(x.dim[1]), qk_piece, &o);
 }
