@@ -308,7 +308,7 @@ wan_status wan_tokenize(const tokenizer *t, const char *prompt, int32_t ids[WAN_
     bool done = true;
     const char *text = clean;
     for (const char *at = clean; done; at++) {
-        int id;
+        int id = 0;
         size_t length = *at ? read_special(t, at, &id) : 0;
         if (*at && length == 0)
             continue;
