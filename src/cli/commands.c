@@ -23,6 +23,11 @@ static const command list[] = {
       "For a checkpoint: its kind, tensors, types, bytes, and what is missing or unexpected.  For a clip made by wan: the "
       "command that makes it again.",
       wan_command_inspect },
+    { "bench", FOR_BENCH, 0, "",
+      "time each stage alone",
+      "Reports wall and CPU seconds, operations and memory of each stage, and go or no-go against a budget.  The weights are "
+      "those of -m, or full-size random ones (--synthetic), whose pictures mean nothing.",
+      wan_command_bench },
 };
 // clang-format on
 

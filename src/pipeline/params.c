@@ -18,9 +18,10 @@
 #define G_STAGE "The stage"
 #define G_SAMPLING "Denoising"
 #define G_MODEL "The model"
+#define G_BENCH "The bench"
 #define G_RUN "This run"
 
-enum { GEN = FOR_GENERATE, STG = FOR_STAGE, TST = FOR_SELFTEST, INS = FOR_INSPECT };
+enum { GEN = FOR_GENERATE, STG = FOR_STAGE, TST = FOR_SELFTEST, INS = FOR_INSPECT, BEN = FOR_BENCH };
 
 // clang-format off
 static const param table[] = {
@@ -33,9 +34,9 @@ static const param table[] = {
     { "output",       'o', PARAM_PATH,    AT(output),        0, 0,     "FILE",    G_CLIP, GEN, false,
       "the clip, by its ending: .mp4, .webm, .gif, .png (numbered frames), .y4m, or .safetensors (frames and "
       "latents); - writes y4m to standard output (default: wan-SEED.mp4)" },
-    { "size",         0,   PARAM_SIZE,    AT(clip.width),    1, 16384, "WxH",     G_CLIP, GEN, true,
+    { "size",         0,   PARAM_SIZE,    AT(clip.width),    1, 16384, "WxH",     G_CLIP, GEN | BEN, true,
       "width and height in pixels, on the model's grid (multiples of 32 for Wan2.2 TI2V)" },
-    { "frames",       0,   PARAM_INT,     AT(clip.frames),   1, 99999, "N",       G_CLIP, GEN, true,
+    { "frames",       0,   PARAM_INT,     AT(clip.frames),   1, 99999, "N",       G_CLIP, GEN | BEN, true,
       "how many frames: 1, 5, 9, ... 4n + 1" },
     { "fps",          0,   PARAM_RATE,    AT(fps),           0.01, 1000, "N",     G_CLIP, GEN, true,
       "frames a second: 24, 23.976 or 24000/1001; does not change the frames" },
@@ -55,7 +56,7 @@ static const param table[] = {
     { "trace",        0,   PARAM_FLAG,    AT(trace),         0, 0,     NULL,      G_STAGE, STG, false,
       "write intermediate results too (dit, sample)" },
 
-    { "steps",        0,   PARAM_INT,     AT(clip.steps),    1, 1000,  "N",       G_SAMPLING, GEN | STG, true,
+    { "steps",        0,   PARAM_INT,     AT(clip.steps),    1, 1000,  "N",       G_SAMPLING, GEN | STG | BEN, true,
       "denoising steps" },
     { "guidance",     0,   PARAM_REAL,    AT(clip.guidance), 0, 100,   "G",       G_SAMPLING, GEN | STG, true,
       "how closely to follow the prompt; 1 turns guidance off and halves the work" },
@@ -68,22 +69,35 @@ static const param table[] = {
     { "noise",        0,   PARAM_PATH,    AT(noise),         0, 0,     "FILE",    G_SAMPLING, GEN, true,
       "safetensors file whose tensor noise, f32 [C, F, h, w], replaces the seed's" },
 
-    { "model",        'm', PARAM_PATH,    AT(model.model),   0, 0,     "PATH",    G_MODEL, GEN | STG | TST, true,
+    { "model",        'm', PARAM_PATH,    AT(model.model),   0, 0,     "PATH",    G_MODEL, GEN | STG | TST | BEN, true,
       "folder (diffusers, original or GGUF layout) or file (default: the demo model that comes with wan)" },
-    { "dit",          0,   PARAM_PATH,    AT(model.dit),     0, 0,     "PATH",    G_MODEL, GEN | STG | TST, true,
+    { "dit",          0,   PARAM_PATH,    AT(model.dit),     0, 0,     "PATH",    G_MODEL, GEN | STG | TST | BEN, true,
       "transformer from another place" },
-    { "text-encoder", 0,   PARAM_PATH,    AT(model.text_encoder), 0, 0, "PATH",   G_MODEL, GEN | STG | TST, true,
+    { "text-encoder", 0,   PARAM_PATH,    AT(model.text_encoder), 0, 0, "PATH",   G_MODEL, GEN | STG | TST | BEN, true,
       "text encoder from another place" },
-    { "vae",          0,   PARAM_PATH,    AT(model.vae),     0, 0,     "PATH",    G_MODEL, GEN | STG | TST, true,
+    { "vae",          0,   PARAM_PATH,    AT(model.vae),     0, 0,     "PATH",    G_MODEL, GEN | STG | TST | BEN, true,
       "VAE from another place" },
-    { "tokenizer",    0,   PARAM_PATH,    AT(model.tokenizer), 0, 0,   "PATH",    G_MODEL, GEN | STG | TST, true,
+    { "tokenizer",    0,   PARAM_PATH,    AT(model.tokenizer), 0, 0,   "PATH",    G_MODEL, GEN | STG | TST | BEN, true,
       "tokenizer (spiece.model) from another place" },
 
-    { "device",       0,   PARAM_PATH,    AT(model.device),  0, 0,     "NAME",    G_RUN, GEN | STG | TST, true,
+    { "synthetic",    0,   PARAM_PATH,    AT(synthetic),     0, 0,     "KIND",    G_BENCH, BEN, false,
+      "full-size random weights instead of a model: ti2v-5b; written to the cache folder once" },
+    { "type",         0,   PARAM_PATH,    AT(weight_type),   0, 0,     "TYPE",    G_BENCH, BEN, false,
+      "how synthetic weights are stored: q8_0, f16, bf16 or f32 (default: q8_0)" },
+    { "layers",       0,   PARAM_INT,     AT(layers),        1, 1000,  "N",       G_BENCH, BEN, false,
+      "only so many layers of the synthetic transformer and text encoder" },
+    { "stage",        0,   PARAM_PATH,    AT(stage),         0, 0,     "NAME",    G_BENCH, BEN, false,
+      "text, encode, dit, decode or all (default: all)" },
+    { "max-seconds",  0,   PARAM_REAL,    AT(max_seconds),   0, 1e9,   "S",       G_BENCH, BEN, false,
+      "no-go, and exit status 1, if the stages take longer together" },
+    { "max-rss",      0,   PARAM_REAL,    AT(max_rss),       0, 1e9,   "MIB",     G_BENCH, BEN, false,
+      "no-go, and exit status 1, if more memory was resident at any time" },
+
+    { "device",       0,   PARAM_PATH,    AT(model.device),  0, 0,     "NAME",    G_RUN, GEN | STG | TST | BEN, true,
       "where to compute: cpu" },
-    { "precision",    0,   PARAM_PATH,    AT(model.precision), 0, 0,   "NAME",    G_RUN, GEN | STG | TST, true,
+    { "precision",    0,   PARAM_PATH,    AT(model.precision), 0, 0,   "NAME",    G_RUN, GEN | STG | TST | BEN, true,
       "arithmetic of matrix products: f32" },
-    { "threads",      0,   PARAM_INT,     AT(model.threads), 1, 1024,  "N",       G_RUN, GEN | STG | TST, false,
+    { "threads",      0,   PARAM_INT,     AT(model.threads), 1, 1024,  "N",       G_RUN, GEN | STG | TST | BEN, false,
       "worker threads (default: one per core)" },
     { "references",   0,   PARAM_PATH,    AT(references),    0, 0,     "DIR",     G_RUN, TST, false,
       "stored results to compare with (default: selftest in the model's folder)" },
@@ -91,7 +105,7 @@ static const param table[] = {
       "print the settings and the memory plan, compute nothing" },
     { "json",         0,   PARAM_FLAG,    AT(json),          0, 0,     NULL,      G_RUN, FOR_ALL, false,
       "one JSON object per event on standard output" },
-    { "quiet",        'q', PARAM_FLAG,    AT(quiet),         0, 0,     NULL,      G_RUN, GEN | STG | TST, false,
+    { "quiet",        'q', PARAM_FLAG,    AT(quiet),         0, 0,     NULL,      G_RUN, GEN | STG | TST | BEN, false,
       "say nothing but errors and warnings" },
     { "help",         'h', PARAM_FLAG,    AT(help),          0, 0,     NULL,      G_RUN, FOR_ALL, false,
       "print this and stop" },

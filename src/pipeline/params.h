@@ -30,6 +30,10 @@ typedef struct request {
     bool trace;
 
     const char *references; /* of selftest */
+
+    const char *synthetic, *weight_type, *stage; /* of bench */
+    int layers;
+    double max_seconds, max_rss; /* budgets of bench; 0: none.  RSS in MiB */
 } request;
 
 typedef enum param_type {
@@ -46,7 +50,7 @@ typedef enum param_type {
 } param_type;
 
 /* Which commands know a parameter. */
-enum { FOR_GENERATE = 1, FOR_STAGE = 2, FOR_SELFTEST = 4, FOR_INSPECT = 8, FOR_ALL = 15 };
+enum { FOR_GENERATE = 1, FOR_STAGE = 2, FOR_SELFTEST = 4, FOR_INSPECT = 8, FOR_BENCH = 16, FOR_ALL = 31 };
 
 typedef struct param {
     const char *name; /* the option without its dashes */

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pipeline/bench.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "pipeline/job.h"
+#include "pipeline/steps.h"
+#include "pipeline/synthetic.h"
+
+#define TOKENS 14 /* of the prompt: "a lovely cat walking on the grass in the sun, cinematic" and the end */
+
+typedef struct bench_run {
+    wan_model *m;
+    const bench_options *o;
+    json_t *stages;
+    int64_t shape[4];
+    watcher w;
+} bench_run;
+
+typedef struct clocks {
+    double wall, cpu; /* cpu: user and system, of all threads */
+} clocks;
+
+static clocks now(void) {
+    struct timespec t;
+    struct rusage u;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    getrusage(RUSAGE_SELF, &u);
+    return (clocks){(double)t.tv_sec + 1e-9 * (double)t.tv_nsec,
+                    (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+                        1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec)};
+}
+
+/* ---------------------------------------------------------------------------------------------------------- files */
+
+static wan_status make_folder(const char *path, error *err) {
+    char made[4096];
+    size_t n = strlen(path);
+    if (n >= sizeof made)
+        return wan_fail(err, WAN_E_USAGE, "%s: the path is too long", path);
+    memcpy(made, path, n + 1);
+    for (char *p = made + 1; p <= made + n; p++) {
+        if (*p != '/' && *p)
+            continue;
+        char end = *p;
+        *p = '\0';
+        if (mkdir(made, 0777) && errno != EEXIST)
+            return wan_fail(err, WAN_E_OUTPUT, "%s: %s", made, strerror(errno));
+        *p = end;
+    }
+    return WAN_OK;
+}
+
+static wan_status cache_folder(char *out, size_t size, error *err) {
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n = cache && *cache == '/' ? snprintf(out, size, "%s/wan", cache)
+            : home && *home        ? snprintf(out, size, "%s/.cache/wan", home)
+                                   : snprintf(out, size, "/tmp/wan-cache-%u", (unsigned)getuid());
+    return (size_t)n < size ? WAN_OK : wan_fail(err, WAN_E_USAGE, "the cache folder's path is too long");
+}
+
+wan_status wan_bench_files(const char *kind, dtype type, int layers, char *folder, size_t size, error *err) {
+    static const char *const file[PARTS] = {"dit.gguf", "umt5.gguf", "Wan2.2_VAE.gguf"};
+    char cache[3000], path[4096];
+    if (strcmp(kind, "ti2v-5b"))
+        return wan_fail(err, WAN_E_USAGE, "synthetic model %s: there is ti2v-5b", kind);
+    if (cache_folder(cache, sizeof cache, err))
+        return err ? err->code : WAN_E_USAGE;
+    if ((size_t)snprintf(folder, size, "%s/synthetic-%s-%s-%d", cache, kind, wan_dtype(type)->name, layers) >= size)
+        return wan_fail(err, WAN_E_USAGE, "%s: the path is too long", cache);
+    if (make_folder(folder, err))
+        return err ? err->code : WAN_E_OUTPUT;
+    for (int p = 0; p < PARTS; p++) {
+        synthetic s = {.type = type, .layers = layers, .text_layers = layers, .seed = (uint64_t)p + 1};
+        struct stat st;
+        snprintf(path, sizeof path, "%s/%s", folder, file[p]);
+        if (stat(path, &st) && wan_synthetic_write(path, (part)p, &s, err))
+            return err ? err->code : WAN_E_OUTPUT;
+    }
+    return WAN_OK;
+}
+
+/* --------------------------------------------------------------------------------------------------------- stages */
+
+/* Numbers of no meaning in [-1, 1], the same each time. */
+static float *invent(int64_t n, error *err) {
+    float *x = malloc((size_t)n * sizeof *x);
+    uint64_t state = 88172645463325252u;
+    if (!x)
+        wan_fail(err, WAN_E_MEMORY, "out of memory for %lld numbers", (long long)n);
+    for (int64_t i = 0; x && i < n; i++) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        x[i] = (float)(state >> 40) * 0x1p-23f - 1;
+    }
+    return x;
+}
+
+static wan_status bench_text(bench_run *r, cost *only, error *err) {
+    int32_t ids[TOKENS];
+    text_states states;
+    for (int i = 0; i < TOKENS; i++)
+        ids[i] = i + 1;
+    wan_status status = wan_run_text(r->m, ids, TOKENS, only ? NULL : &states, &r->w, only, err);
+    if (!status && !only)
+        wan_text_states_free(&states);
+    return status;
+}
+
+static wan_status bench_encode(bench_run *r, cost *only, error *err) {
+    int64_t n = 3 * (int64_t)r->o->width * r->o->height;
+    float *pixels = only ? NULL : invent(n, err), *latents = only ? NULL : invent(r->shape[0] * r->shape[2] * r->shape[3], err);
+    wan_status status = err->code;
+    if (!status)
+        status = wan_run_encode(r->m, pixels, 1, r->o->height, r->o->width, latents, &r->w, only, err);
+    free(pixels);
+    free(latents);
+    return status;
+}
+
+static wan_status bench_dit(bench_run *r, cost *only, error *err) {
+    const int64_t *s = r->shape;
+    text_states text = {NULL, TOKENS, r->m->facts.text_dim};
+    denoise d = {.sampler = WAN_SAMPLER_EULER, .steps = r->o->steps, .shift = 5, .guidance = 1, .text = &text};
+    memcpy(d.shape, s, sizeof d.shape);
+    if (!only) {
+        text.rows = invent(TOKENS * text.dim, err);
+        d.x = invent(s[0] * s[1] * s[2] * s[3], err);
+    }
+    wan_status status = err->code;
+    if (!status)
+        status = wan_run_denoise(r->m, &d, &r->w, only, err);
+    free(text.rows);
+    free(d.x);
+    return status;
+}
+
+static wan_status bench_decode(bench_run *r, cost *only, error *err) {
+    const int64_t *s = r->shape;
+    float *latents = only ? NULL : invent(s[0] * s[1] * s[2] * s[3], err);
+    wan_status status = err->code;
+    if (!status)
+        status = wan_run_decode(r->m, latents, s, wan_decode_group(s), NULL, NULL, &r->w, only, err);
+    free(latents);
+    return status;
+}
+
+static const struct {
+    const char *name;
+    unsigned need;
+    wan_status (*run)(bench_run *r, cost *only, error *err);
+} stages[] = {
+    {"text", NEED_TEXT, bench_text},
+    {"encode", NEED_VAE, bench_encode},
+    {"dit", NEED_DIT, bench_dit},
+    {"decode", NEED_VAE, bench_decode},
+};
+
+#define STAGES (sizeof stages / sizeof stages[0])
+
+static bool wanted(const bench_options *o, size_t i) { return !strcmp(o->stage, "all") || !strcmp(o->stage, stages[i].name); }
+
+static wan_status run_stage(bench_run *r, size_t i, error *err) {
+    cost c = {0};
+    if (r->o->began)
+        r->o->began(r->o->began_user, stages[i].name);
+    if (stages[i].run(r, &c, err))
+        return err->code;
+    clocks a = now();
+    if (stages[i].run(r, NULL, err))
+        return err->code;
+    clocks b = now();
+    double cpu = b.cpu - a.cpu;
+    json_array_append_new(
+        r->stages,
+        json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:I}", "name", stages[i].name, "seconds", b.wall - a.wall,
+                  "cpu_seconds", cpu, "flops", c.flops, "bytes", c.bytes, "gflops_per_cpu_second",
+                  cpu > 0 ? c.flops / cpu * 1e-9 : 0.0, "planned_bytes", (json_int_t)(c.scratch + c.own)));
+    return WAN_OK;
+}
+
+static wan_status set_shape(bench_run *r, error *err) {
+    const model_facts *f = &r->m->facts;
+    const bench_options *o = r->o;
+    int spatial = f->spatial ? f->spatial : 16, temporal = f->temporal ? f->temporal : 4;
+    int gx = spatial * (f->grid_x ? f->grid_x : 2), gy = spatial * (f->grid_y ? f->grid_y : 2);
+    if (o->width % gx || o->height % gy || (o->frames - 1) % temporal)
+        return wan_fail(err, WAN_E_GRID, "%d x %d, %d frames: must be multiples of %d and %d, and %dn + 1", o->width,
+                        o->height, o->frames, gx, gy, temporal);
+    const int64_t shape[4] = {f->channels, (o->frames - 1) / temporal + 1, o->height / spatial, o->width / spatial};
+    memcpy(r->shape, shape, sizeof shape);
+    return WAN_OK;
+}
+
+static uint64_t model_bytes(const wan_model *m) {
+    uint64_t bytes = 0;
+    for (int p = 0; p < PARTS; p++)
+        bytes += m->store[p] ? wan_store_bytes(m->store[p]) : 0;
+    return bytes;
+}
+
+json_t *wan_bench(const wan_model_options *model, const bench_options *o, error *err) {
+    error local = {0};
+    bench_run r = {.o = o, .stages = json_array(), .w = {.cancelled = o->cancelled, .user = o->cancel_user}};
+    unsigned need = 0;
+    json_t *out = NULL;
+    clocks a = now();
+    for (size_t i = 0; i < STAGES; i++)
+        need |= wanted(o, i) ? stages[i].need : 0;
+    if (!need)
+        wan_fail(&local, WAN_E_USAGE, "stage %s: there are text, encode, dit, decode and all", o->stage);
+    else if ((r.m = wan_model_begin(model, &local)))
+        wan_model_require(r.m, need, &local);
+    clocks b = now();
+    if (!local.code)
+        set_shape(&r, &local);
+    for (size_t i = 0; i < STAGES && !local.code; i++)
+        if (wanted(o, i))
+            run_stage(&r, i, &local);
+    if (!local.code)
+        out = json_pack("{s:f, s:O, s:I, s:I, s:I}", "load_seconds", b.wall - a.wall, "stages", r.stages, "model_bytes",
+                        (json_int_t)model_bytes(r.m), "active_bytes", (json_int_t)wan_memory_resident(), "peak_rss",
+                        (json_int_t)wan_memory_peak());
+    json_decref(r.stages);
+    wan_model_close(r.m);
+    if (local.code)
+        wan_fail(err, local.code, "%s", local.message);
+    return out;
+}

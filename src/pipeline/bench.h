@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bench.h - what each stage of a model costs, measured alone, beside what the plan said. */
+#ifndef WAN_PIPELINE_BENCH_H
+#define WAN_PIPELINE_BENCH_H
+
+#include <jansson.h>
+
+#include "pipeline/model.h"
+
+typedef struct bench_options {
+    const char *stage; /* "text", "encode", "dit", "decode" or "all" */
+    int width, height, frames, steps;
+    int (*cancelled)(void *user);
+    void *cancel_user;
+    /* Told when a stage begins; may be NULL. */
+    void (*began)(void *user, const char *stage);
+    void *began_user;
+} bench_options;
+
+/* A folder of synthetic full-size files in the user's cache ($XDG_CACHE_HOME/wan or ~/.cache/wan), written if it is not
+ * there yet.  `kind` is "ti2v-5b"; layers 0: all of the transformer and the text encoder. */
+wan_status wan_bench_files(const char *kind, dtype type, int layers, char *folder, size_t size, error *err);
+
+/* {"load_seconds", "stages": [{"name", "seconds", "cpu_seconds", "flops", "bytes", "gflops_per_cpu_second", "planned_bytes"}],
+ *  "model_bytes", "active_bytes" (resident after the run), "peak_rss"}.  The caller owns it.  NULL on failure. */
+json_t *wan_bench(const wan_model_options *model, const bench_options *o, error *err);
+
+#endif
