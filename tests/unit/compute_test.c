@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Scratch, sticky errors, cancelling, tracing, and that a plan counts what a run does. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "backend/backend.h"
+#include "tensor/ops.h"
+
+static compute open_cpu(size_t scratch) {
+    compute c;
+    error err = {0};
+    assert_int_equal(wan_compute_open(&c, &wan_backend_cpu, 2, scratch, &err), WAN_OK);
+    return c;
+}
+
+static void backends_are_found(void **state) {
+    (void)state;
+    error err = {0};
+    assert_ptr_equal(wan_backend_find("cpu", &err), &wan_backend_cpu);
+    assert_non_null(wan_backend_find("auto", &err));
+    assert_non_null(wan_backend_find(NULL, &err));
+    assert_null(wan_backend_find("abacus", &err));
+    assert_int_equal(err.code, WAN_E_DEVICE);
+    assert_non_null(strstr(err.message, "abacus"));
+}
+
+static void no_threads_is_an_error(void **state) {
+    (void)state;
+    compute c;
+    error err = {0};
+    assert_int_equal(wan_compute_open(&c, &wan_backend_cpu, 0, 1000, &err), WAN_E_DEVICE);
+    wan_compute_close(&c);
+    wan_compute_close(NULL);
+}
+
+/* More than any address space: the device must be closed again. */
+static void too_much_scratch_is_an_error(void **state) {
+    (void)state;
+    compute c;
+    error err = {0};
+    assert_int_equal(wan_compute_open(&c, &wan_backend_cpu, 1, SIZE_MAX / 2, &err), WAN_E_MEMORY);
+    assert_null(c.device);
+}
+
+static void scratch_goes_and_comes(void **state) {
+    (void)state;
+    compute c = open_cpu(4096);
+    tensor a = wan_new(&c, WAN_F32, WAN_DIMS(10, 10));
+    assert_int_equal((uintptr_t)a.data % 64, 0);
+    size_t mark = wan_mark(&c);
+    tensor b = wan_new(&c, WAN_F32, WAN_DIMS(1));
+    tensor d = wan_new(&c, WAN_F32, WAN_DIMS(1));
+    assert_int_equal((char *)d.data - (char *)b.data, 64);
+    wan_release(&c, mark);
+    assert_ptr_equal(wan_new(&c, WAN_F32, WAN_DIMS(3)).data, b.data);
+    float in[100], out[100] = {0};
+    for (int i = 0; i < 100; i++)
+        in[i] = (float)i;
+    wan_upload(&c, a, in);
+    wan_download(&c, out, a);
+    assert_memory_equal(in, out, sizeof in);
+    wan_compute_close(&c);
+}
+
+/* The first failure stays, and what comes after touches nothing. */
+static void errors_stick(void **state) {
+    (void)state;
+    compute c = open_cpu(1024);
+    tensor x = wan_new(&c, WAN_F32, WAN_DIMS(2, 4)), y = wan_new(&c, WAN_F32, WAN_DIMS(2, 4));
+    float ones[8] = {1, 1, 1, 1, 1, 1, 1, 1}, out[8] = {0};
+    wan_upload(&c, x, ones);
+    wan_upload(&c, y, ones);
+    tensor big = wan_new(&c, WAN_F32, WAN_DIMS(1000, 1000));
+    assert_null(big.data);
+    assert_int_equal(big.dim[1], 1000);
+    assert_int_equal(c.err.code, WAN_E_MEMORY);
+    assert_non_null(strstr(c.err.message, "[1000, 1000]"));
+    assert_non_null(strstr(c.err.message, "4000000"));
+    wan_add(&c, x, y);
+    wan_download(&c, out, x);
+    for (int i = 0; i < 8; i++) {
+        assert_true(out[i] == 0);
+        assert_true(((float *)x.data)[i] == 1);
+    }
+    tensor z = wan_activate(&c, big, WAN_SILU); /* from no memory into no memory */
+    assert_int_equal(z.dim[0], 1000);
+    wan_compute_close(&c);
+}
+
+static int stop_at_third(void *user) {
+    return ++*(int *)user >= 3;
+}
+
+static void cancelling_stops_between_ops(void **state) {
+    (void)state;
+    compute c = open_cpu(1024);
+    int polls = 0;
+    tensor x = wan_new(&c, WAN_F32, WAN_DIMS(1, 1));
+    *(float *)x.data = 1;
+    c.cancelled = stop_at_third;
+    c.cancel_user = &polls;
+    for (int i = 0; i < 5; i++)
+        wan_add(&c, x, x);
+    assert_true(*(float *)x.data == 4);
+    assert_int_equal(c.err.code, WAN_E_CANCELLED);
+    assert_int_equal(polls, 3); /* not asked again */
+    wan_compute_close(&c);
+}
+
+typedef struct seen {
+    char name[64];
+    float first;
+} seen;
+
+static void look(void *user, compute *c, const char *name, tensor t) {
+    seen *s = user;
+    snprintf(s->name, sizeof s->name, "%s", name);
+    wan_download(c, &s->first, wan_slice(t, 0, 1));
+}
+
+static void traces_are_named(void **state) {
+    (void)state;
+    compute c = open_cpu(1024);
+    seen s = {{0}, 0};
+    tensor x = wan_new(&c, WAN_F32, WAN_DIMS(3));
+    ((float *)x.data)[0] = 7;
+    wan_trace(&c, x, "block.%d", 12); /* nobody listens */
+    c.trace = look;
+    c.trace_user = &s;
+    wan_trace(&c, x, "block.%d", 13);
+    assert_string_equal(s.name, "block.13");
+    assert_true(s.first == 7);
+    wan_compute_close(&c);
+}
+
+/* A stretch of a model, on any backend. */
+static void forward(compute *c) {
+    size_t mark = wan_mark(c);
+    static float weight[12 * 8];
+    linear l = {.weight = wan_tensor(WAN_F32, WAN_DIMS(12, 8), weight)};
+    tensor x = wan_new(c, WAN_F32, WAN_DIMS(5, 8));
+    static const float zeros[40];
+    wan_upload(c, x, zeros);
+    tensor y = wan_linear(c, x, &l, WAN_GELU_TANH);
+    attention a = {.heads = 3, .scale = 1, .last_key_count = 1};
+    wan_add(c, y, wan_attention(c, y, y, y, &a));
+    wan_release(c, mark);
+}
+
+static void plan_equals_run(void **state) {
+    (void)state;
+    compute dry = wan_compute_dry(), c = open_cpu(1 << 16);
+    assert_true(wan_is_dry(&dry) && !wan_is_dry(&c));
+    assert_false(wan_ready(&dry));
+    forward(&dry);
+    forward(&c);
+    assert_int_equal(dry.err.code, WAN_OK);
+    assert_int_equal(c.err.code, WAN_OK);
+    assert_int_equal(dry.scratch.peak, c.scratch.peak);
+    assert_int_equal(dry.scratch.peak, 192 + 256 + 256);
+    assert_true(dry.done.flops == c.done.flops && dry.done.bytes == c.done.bytes);
+    assert_true(dry.done.flops == 2.0 * 5 * 8 * 12 + 4.0 * 5 * 5 * 12);
+    assert_int_equal(wan_compute_fixed_bytes(dry.be, 8), 0);
+    assert_true(wan_compute_fixed_bytes(c.be, 8) == 4 * wan_compute_fixed_bytes(c.be, 2));
+    wan_compute_close(&c);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(backends_are_found),
+        cmocka_unit_test(no_threads_is_an_error),
+        cmocka_unit_test(too_much_scratch_is_an_error),
+        cmocka_unit_test(scratch_goes_and_comes),
+        cmocka_unit_test(errors_stick),
+        cmocka_unit_test(cancelling_stops_between_ops),
+        cmocka_unit_test(traces_are_named),
+        cmocka_unit_test(plan_equals_run),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
