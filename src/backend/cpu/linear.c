@@ -117,7 +117,8 @@ static void many_piece(void *arg, int64_t from, int64_t to, int worker) {
     const job *j = t->j;
     for (int64_t task = from; task < to; task++) {
         int64_t n0 = task / t->parts * NC, m0 = task % t->parts * t->part;
-        many_rows_block(j, wan_cpu_work(j->d, worker), m0, least(j->m, m0 + t->part), n0, least(NC, j->n - n0));
+        many_rows_block(j, wan_cpu_work(j->d, worker), m0, least(j->m, m0 + t->part), n0,
+                        least(NC, j->n - n0));
     }
 }
 
@@ -126,6 +127,7 @@ static void many_rows(const job *j) {
     many t = {.j = j};
     t.parts = least(ceil_div(4 * (int64_t)j->d->threads, blocks), ceil_div(j->m, PART_ROWS));
     t.part = ceil_div(ceil_div(j->m, t.parts), j->d->k.mr) * j->d->k.mr;
+    t.parts = ceil_div(j->m, t.part);
     wan_team_run(j->d->team, blocks * t.parts, is_small(j) ? blocks * t.parts : 1, many_piece, &t);
 }
 
@@ -190,7 +192,8 @@ static void few_piece(void *arg, int64_t from, int64_t to, int worker) {
 static void few_rows(job *j) {
     int64_t pieces = ceil_div(j->m, j->d->k.nr) * ceil_div(j->k, KC);
     wan_team_run(j->d->team, pieces, is_small(j) ? pieces : 1, pack_few_piece, j);
-    wan_team_run(j->d->team, j->n, is_small(j) ? j->n : (int64_t)FEW_TILES * j->d->k.mr, few_piece, j);
+    wan_team_run(j->d->team, j->n, is_small(j) ? j->n : (int64_t)FEW_TILES * j->d->k.mr, few_piece,
+                 j);
 }
 
 void wan_cpu_linear(compute *c, tensor dst, tensor x, const linear *l, activation act) {
