@@ -20,8 +20,7 @@ static float next(void) {
     return (float)(int32_t)state * 0x1p-31f;
 }
 
-/* -------------------------------------------------------------------------------------------------
- * the machine */
+/* --------------------------------------------------------------------------------- the machine */
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -74,8 +73,7 @@ static double peak_flops(int threads) {
 }
 #endif
 
-/* --------------------------------------------------------------------------------------------------
- * the stages */
+/* ---------------------------------------------------------------------------------- the stages */
 
 /* Seconds, by the clock and of all processors together: on a busy machine the second tells more. */
 typedef struct clocks {

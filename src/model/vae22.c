@@ -22,8 +22,7 @@ struct vae22 {
     vae22_weights w;
 };
 
-/* -------------------------------------------------------------------------------------------------
- * open and close */
+/* ------------------------------------------------------------------------------ open and close */
 
 vae22 *wan_vae22_open(const store *s, compute *c, error *err) {
     vae22 *m = calloc(1, sizeof *m);
@@ -62,8 +61,7 @@ size_t wan_vae22_bytes(const vae22 *m) {
     return sizeof *m + wan_binder_bytes(m->binder);
 }
 
-/* -------------------------------------------------------------------------------------------------------
- * histories */
+/* ----------------------------------------------------------------------------------- histories */
 
 typedef struct block_history {
     history conv1, conv2;
@@ -106,8 +104,7 @@ static void histories_begin(compute *c, const vae22_side *d, bool up, int64_t h,
     s->head = wan_history_begin(c, 2, h, w, d->level[d->levels - 1].out);
 }
 
-/* ----------------------------------------------------------------------------------------------------------
- * blocks */
+/* -------------------------------------------------------------------------------------- blocks */
 
 /* x is used up: it holds the result where the number of channels stays, and is no longer needed
  * once the shortcut has been taken where it changes. */
@@ -171,8 +168,7 @@ static int64_t piece_frames(tensor x, int unit) {
     return (n + unit - 1) / unit * unit;
 }
 
-/* ----------------------------------------------------------------------------------------------------------
- * decode */
+/* -------------------------------------------------------------------------------------- decode */
 
 struct vae22_decoder {
     const vae22 *m;
@@ -273,8 +269,7 @@ void wan_vae22_decode_end(vae22_decoder *d) {
     free(d);
 }
 
-/* ----------------------------------------------------------------------------------------------------------
- * encode */
+/* -------------------------------------------------------------------------------------- encode */
 
 typedef struct encoder {
     const vae22 *m;

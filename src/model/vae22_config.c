@@ -7,8 +7,7 @@
 
 #define MOST 65536 /* channels; no real model comes near, and products stay inside int64_t */
 
-/* -------------------------------------------------------------------------------------------------
- * from the shapes */
+/* ----------------------------------------------------------------------------- from the shapes */
 
 /* The convolution whose weight has the name that the format spells; NULL if there is none. */
 __attribute__((format(printf, 2, 3))) static const stored *find(const store *s, const char *format,
@@ -165,8 +164,7 @@ static wan_status read_shapes(vae22_config *g, const store *s, error *err) {
     return check_shortcuts(g, s, err);
 }
 
-/* -------------------------------------------------------------------------------------------------
- * config.json */
+/* --------------------------------------------------------------------------------- config.json */
 
 static wan_status said(const store *s, const json_t *config, const char *key, int64_t found,
                        error *err) {
@@ -261,8 +259,7 @@ wan_status wan_vae22_config_read(vae22_config *g, const store *s, error *err) {
     return status ? status : check_config(g, s, err);
 }
 
-/* -------------------------------------------------------------------------------------------------
- * statistics */
+/* ---------------------------------------------------------------------------------- statistics */
 
 /* vae.md 2.1 */
 #define RELEASED_Z 48

@@ -25,8 +25,7 @@ static int64_t min64(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-/* -------------------------------------------------------------------------------------------------
- * over time */
+/* ----------------------------------------------------------------------------------- over time */
 
 history wan_history_begin(compute *c, int64_t k, int64_t h, int64_t w, int64_t in) {
     return (history){.frames = wan_new(c, WAN_F32, WAN_DIMS(k, h, w, in))};
@@ -118,8 +117,7 @@ void wan_frames_down_add(compute *c, tensor sum, tensor x, const conv *w, histor
                        true);
 }
 
-/* -------------------------------------------------------------------------------------------------
- * inside a frame */
+/* ------------------------------------------------------------------------------ inside a frame */
 
 static int64_t resized(int64_t n, resample r) {
     return r == WAN_UP2 ? 2 * n : r == WAN_DOWN2 ? n / 2 : n;
@@ -168,8 +166,7 @@ void wan_pixel_norm_in_place(compute *c, tensor x, tensor gain, bool silu) {
     pixel_norm(c, x, x, gain, silu);
 }
 
-/* -------------------------------------------------------------------------------------------------
- * moving numbers */
+/* ------------------------------------------------------------------------------ moving numbers */
 
 tensor wan_dup_up(compute *c, tensor x, int64_t out, int ft, int fs, bool first) {
     int drop = first ? ft - 1 : 0;

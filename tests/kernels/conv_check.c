@@ -99,8 +99,7 @@ static int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
 
-/* -------------------------------------------------------------------------------------- over time
- */
+/* ----------------------------------------------------------------------------------- over time */
 
 typedef struct shape {
     int64_t t, h, w, in, out;
@@ -250,8 +249,7 @@ CHECK(frames_down) {
         frames_down_case(t, &shapes[i], types[i % 3]);
 }
 
-/* ------------------------------------------------------------------------------------ inside
- * frames */
+/* ------------------------------------------------------------------------------ inside frames */
 
 static void conv2d_case(check *t, const shape *s, dtype type, int64_t k, resample how, bool add) {
     if (how == WAN_DOWN2 && (s->h < 2 || s->w < 2))
@@ -366,8 +364,7 @@ CHECK(pixel_norm) {
         wan_pixel_norm_in_place(t->c, x, g, true);
 }
 
-/* --------------------------------------------------------------------------------------- shortcuts
- */
+/* ----------------------------------------------------------------------------------- shortcuts */
 
 static void dup_up_case(check *t, const shape *s, int64_t out, int ft, bool first) {
     size_t mark = wan_mark(t->c);
@@ -445,8 +442,7 @@ CHECK(avg_down) {
         }
 }
 
-/* --------------------------------------------------------------------------------------- in and
- * out */
+/* --------------------------------------------------------------------------------- in and out */
 
 CHECK(pixels_in_out) {
     for (int p = 1; p <= 3; p++) {
@@ -502,8 +498,7 @@ CHECK(latents_in_out) {
     expect_equal(t, "latents out", values(t, out), hold, wan_elements(out));
 }
 
-/* ------------------------------------------------------------------------------------------- speed
- */
+/* --------------------------------------------------------------------------------------- speed */
 
 static void bench_conv(check *t, int64_t frames, int64_t n, int64_t in, int64_t out, resample how,
                        bool flat) {

@@ -138,8 +138,7 @@ static const char *make_vae(const char *folder, const recipe *r, const char *con
     return path;
 }
 
-/* ----------------------------------------------------------------------------------------------------
- * computing */
+/* ----------------------------------------------------------------------------------- computing */
 
 enum { FRAMES = 4, ROWS = 2, COLS = 3, PIXELS = 3 * (4 * FRAMES - 3) * 16 * ROWS * 16 * COLS };
 
@@ -268,8 +267,7 @@ static void causal(void **state) {
     remove_folder(folder);
 }
 
-/* -------------------------------------------------------------------------------------------------------
- * errors */
+/* -------------------------------------------------------------------------------------- errors */
 
 static void refuse(const recipe *r, const char *config, wan_status code, const char *says) {
     char folder[256];

@@ -52,8 +52,7 @@ static void *own_of(const cpu_device *d, int thread) {
     return d->work + all - (size_t)(d->threads - thread) * CONV_OWN;
 }
 
-/* ---------------------------------------------------------------------------------------- pixels
- */
+/* -------------------------------------------------------------------------------------- pixels */
 
 /* First value of the input row that the segment sees from row y of output frame t; NULL: zeros. */
 static const float *input_line(const conv_job *j, const segment *s, int64_t t, int64_t y) {
@@ -181,8 +180,7 @@ static void pixel_block(const conv_job *j, const conv_span *s, const out_group *
     store_sums(j, g, p, n, ld, own->sums);
 }
 
-/* ----------------------------------------------------------------------------------------- loops
- */
+/* --------------------------------------------------------------------------------------- loops */
 
 /* What the pieces of a span share. */
 typedef struct span_work {
@@ -198,9 +196,10 @@ static void pack_piece(void *arg, int64_t from, int64_t to, int worker) {
     int64_t nr = j->d->k.nr, chunks = round_up(w->s->count, CONV_CHUNK) / CONV_CHUNK;
     for (int64_t i = from; i < to; i++) {
         int64_t o = i / chunks * nr, c = i % chunks * CONV_CHUNK;
-        wan_cpu_conv_pack(j, w->s, w->panels + i / chunks * conv_panel(j, w->s), c, least(CONV_CHUNK, w->s->count - c),
-                          w->g->part * j->dst.dim[3] + w->g->from + o, (int)least(nr, w->g->count - o),
-                          own_of(j->d, worker));
+        wan_cpu_conv_pack(j, w->s, w->panels + i / chunks * conv_panel(j, w->s), c,
+                          least(CONV_CHUNK, w->s->count - c),
+                          w->g->part * j->dst.dim[3] + w->g->from + o,
+                          (int)least(nr, w->g->count - o), own_of(j->d, worker));
     }
 }
 
@@ -255,8 +254,7 @@ static void run(compute *c, const conv_job *j) {
         }
 }
 
-/* ------------------------------------------------------------------------------------------- ops
- */
+/* ----------------------------------------------------------------------------------------- ops */
 
 static conv_axis plain_axis(int64_t taps, int first) {
     conv_axis a = {.taps = (int)taps};

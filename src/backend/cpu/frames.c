@@ -6,8 +6,8 @@
 #include <math.h>
 #include <string.h>
 
-/* What the pieces of an op share; a piece is some rows of pixels, counted through all frames, unless its function says
- * otherwise. */
+/* What the pieces of an op share; a piece is some rows of pixels, counted through all frames,
+ * unless its function says otherwise. */
 typedef struct operands {
     const cpu_device *d;
     tensor dst, x, gain;
@@ -34,7 +34,8 @@ static void pixel_norm_piece(void *arg, int64_t first, int64_t end, int worker) 
 
 void wan_cpu_pixel_norm(compute *c, tensor dst, tensor x, tensor gain, bool silu) {
     operands o = {.d = wan_cpu_device(c), .dst = dst, .x = x, .gain = gain, .silu = silu};
-    wan_team_run(o.d->team, wan_elements(x) / x.dim[3], wan_cpu_grain(x.dim[3]), pixel_norm_piece, &o);
+    wan_team_run(o.d->team, wan_elements(x) / x.dim[3], wan_cpu_grain(x.dim[3]), pixel_norm_piece,
+                 &o);
 }
 
 static void run_rows(operands *o, tensor t, team_piece f) {
@@ -43,14 +44,16 @@ static void run_rows(operands *o, tensor t, team_piece f) {
 
 static void dup_up_piece(void *arg, int64_t first, int64_t end, int worker) {
     const operands *o = arg;
-    int64_t out = o->dst.dim[3], in = o->x.dim[3], cells = (int64_t)o->ft * o->fs * o->fs, repeats = out * cells / in;
+    int64_t out = o->dst.dim[3], in = o->x.dim[3], cells = (int64_t)o->ft * o->fs * o->fs,
+            repeats = out * cells / in;
     (void)worker;
     for (int64_t row = first; row < end; row++)
         for (int64_t col = 0; col < o->dst.dim[2]; col++) {
             int64_t n = row / o->dst.dim[1] + o->drop, y = row % o->dst.dim[1];
             int64_t phase = ((n % o->ft) * o->fs + y % o->fs) * o->fs + col % o->fs;
             const float *from =
-                (const float *)o->x.data + ((n / o->ft * o->x.dim[1] + y / o->fs) * o->x.dim[2] + col / o->fs) * in;
+                (const float *)o->x.data +
+                ((n / o->ft * o->x.dim[1] + y / o->fs) * o->x.dim[2] + col / o->fs) * in;
             float *to = (float *)o->dst.data + (row * o->dst.dim[2] + col) * out;
             for (int64_t i = 0; i < out; i++)
                 to[i] = from[(i * cells + phase) / repeats];
@@ -62,8 +65,10 @@ void wan_cpu_dup_up(compute *c, tensor dst, tensor x, int ft, int fs, int drop) 
     run_rows(&o, dst, dup_up_piece);
 }
 
-/* The mean of `group` values of the block at (t, y, col), from value `at` on; frames before the first count as zero. */
-static float block_mean(const operands *o, int64_t t, int64_t y, int64_t col, int64_t at, int64_t group) {
+/* The mean of `group` values of the block at (t, y, col), from value `at` on; frames before the
+ * first count as zero. */
+static float block_mean(const operands *o, int64_t t, int64_t y, int64_t col, int64_t at,
+                        int64_t group) {
     const tensor *x = &o->x;
     int64_t fs = o->fs, block = o->ft * fs * fs;
     float sum = 0;
@@ -71,7 +76,9 @@ static float block_mean(const operands *o, int64_t t, int64_t y, int64_t col, in
         int64_t frame = t * o->ft + f % block / (fs * fs) - o->pad;
         int64_t line = y * fs + f / fs % fs, column = col * fs + f % fs;
         if (frame >= 0)
-            sum += ((const float *)x->data)[((frame * x->dim[1] + line) * x->dim[2] + column) * x->dim[3] + f / block];
+            sum += ((const float *)
+                        x->data)[((frame * x->dim[1] + line) * x->dim[2] + column) * x->dim[3] +
+                                 f / block];
     }
     return sum / (float)group;
 }
@@ -84,7 +91,8 @@ static void avg_down_piece(void *arg, int64_t first, int64_t end, int worker) {
         for (int64_t col = 0; col < o->dst.dim[2]; col++) {
             float *to = (float *)o->dst.data + (row * o->dst.dim[2] + col) * out;
             for (int64_t i = 0; i < out; i++)
-                to[i] = block_mean(o, row / o->dst.dim[1], row % o->dst.dim[1], col, i * group, group);
+                to[i] =
+                    block_mean(o, row / o->dst.dim[1], row % o->dst.dim[1], col, i * group, group);
         }
 }
 
@@ -98,10 +106,13 @@ void wan_cpu_copy(compute *c, tensor dst, tensor src) {
     memmove(dst.data, src.data, wan_bytes(src));
 }
 
-/* Value i of the pixel that holds p x p image pixels: where it lies among planes [3, T, H, W] (vae.md 2.2). */
-static int64_t plane_at(const operands *o, tensor pixels, int64_t frame, int64_t y, int64_t x, int64_t i) {
+/* Value i of the pixel that holds p x p image pixels: where it lies among planes [3, T, H, W]
+ * (vae.md 2.2). */
+static int64_t plane_at(const operands *o, tensor pixels, int64_t frame, int64_t y, int64_t x,
+                        int64_t i) {
     int64_t p = o->p, plane = i / (p * p), dx = i / p % p, dy = i % p;
-    return ((plane * pixels.dim[1] + frame) * pixels.dim[2] + y * p + dy) * pixels.dim[3] + x * p + dx;
+    return ((plane * pixels.dim[1] + frame) * pixels.dim[2] + y * p + dy) * pixels.dim[3] + x * p +
+           dx;
 }
 
 static void pixels_in_piece(void *arg, int64_t first, int64_t end, int worker) {
@@ -111,8 +122,9 @@ static void pixels_in_piece(void *arg, int64_t first, int64_t end, int worker) {
     for (int64_t row = first; row < end; row++)
         for (int64_t x = 0; x < o->dst.dim[2]; x++)
             for (int64_t i = 0; i < channels; i++)
-                ((float *)o->dst.data)[(row * o->dst.dim[2] + x) * channels + i] = ((const float *)o->x.data)[plane_at(
-                    o, o->x, o->from + row / o->dst.dim[1], row % o->dst.dim[1], x, i)];
+                ((float *)o->dst.data)[(row * o->dst.dim[2] + x) * channels + i] =
+                    ((const float *)o->x.data)[plane_at(o, o->x, o->from + row / o->dst.dim[1],
+                                                        row % o->dst.dim[1], x, i)];
 }
 
 void wan_cpu_pixels_in(compute *c, tensor dst, tensor pixels, int64_t from, int p) {
@@ -129,8 +141,10 @@ static void pixels_out_piece(void *arg, int64_t first, int64_t end, int worker) 
             for (int64_t i = 0; i < channels; i++) {
                 float v = ((const float *)o->x.data)[(row * o->x.dim[2] + x) * channels + i];
                 /* written so that NaN passes through and shows */
-                ((float *)o->dst.data)[plane_at(o, o->dst, o->from + row / o->x.dim[1], row % o->x.dim[1], x, i)] =
-                    v < -1 ? -1 : v > 1 ? 1 : v;
+                ((float *)o->dst.data)[plane_at(o, o->dst, o->from + row / o->x.dim[1],
+                                                row % o->x.dim[1], x, i)] = v < -1  ? -1
+                                                                            : v > 1 ? 1
+                                                                                    : v;
             }
 }
 
@@ -146,12 +160,20 @@ static void latents_in_piece(void *arg, int64_t first, int64_t end, int worker) 
     for (int64_t i = first; i < end; i++)
         for (int64_t k = 0; k < channels; k++)
             ((float *)o->dst.data)[i * channels + k] =
-                ((const float *)o->x.data)[(k * o->x.dim[1] + o->from) * size + i] / o->inv_std[k] + o->mean[k];
+                ((const float *)o->x.data)[(k * o->x.dim[1] + o->from) * size + i] / o->inv_std[k] +
+                o->mean[k];
 }
 
-void wan_cpu_latents_in(compute *c, tensor dst, tensor latents, int64_t from, tensor mean, tensor inv_std) {
-    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = latents, .from = from, .mean = mean.data, .inv_std = inv_std.data};
-    wan_team_run(o.d->team, dst.dim[0] * dst.dim[1] * dst.dim[2], wan_cpu_grain(dst.dim[3]), latents_in_piece, &o);
+void wan_cpu_latents_in(compute *c, tensor dst, tensor latents, int64_t from, tensor mean,
+                        tensor inv_std) {
+    operands o = {.d = wan_cpu_device(c),
+                  .dst = dst,
+                  .x = latents,
+                  .from = from,
+                  .mean = mean.data,
+                  .inv_std = inv_std.data};
+    wan_team_run(o.d->team, dst.dim[0] * dst.dim[1] * dst.dim[2], wan_cpu_grain(dst.dim[3]),
+                 latents_in_piece, &o);
 }
 
 static void latents_out_piece(void *arg, int64_t first, int64_t end, int worker) {
@@ -164,7 +186,14 @@ static void latents_out_piece(void *arg, int64_t first, int64_t end, int worker)
                 (((const float *)o->x.data)[i * o->x.dim[3] + k] - o->mean[k]) * o->inv_std[k];
 }
 
-void wan_cpu_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean, tensor inv_std) {
-    operands o = {.d = wan_cpu_device(c), .dst = latents, .x = x, .from = from, .mean = mean.data, .inv_std = inv_std.data};
-    wan_team_run(o.d->team, x.dim[0] * x.dim[1] * x.dim[2], wan_cpu_grain(x.dim[3]), latents_out_piece, &o);
+void wan_cpu_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean,
+                         tensor inv_std) {
+    operands o = {.d = wan_cpu_device(c),
+                  .dst = latents,
+                  .x = x,
+                  .from = from,
+                  .mean = mean.data,
+                  .inv_std = inv_std.data};
+    wan_team_run(o.d->team, x.dim[0] * x.dim[1] * x.dim[2], wan_cpu_grain(x.dim[3]),
+                 latents_out_piece, &o);
 }
