@@ -81,6 +81,10 @@ static AVCodecContext *open_decoder(picture_kind kind, const char *name, error *
     static const enum AVCodecID id[] = {AV_CODEC_ID_PNG, AV_CODEC_ID_MJPEG, AV_CODEC_ID_WEBP};
     const AVCodec *codec = avcodec_find_decoder(id[kind]);
     AVCodecContext *c = codec ? avcodec_alloc_context3(codec) : NULL;
+    if (codec && !c) {
+        wan_fail(err, WAN_E_MEMORY, "%s: no memory to decode it", name);
+        return NULL;
+    }
     if (c) {
         c->thread_count = 1;
         c->max_pixels = WAN_PICTURE_MAX_PIXELS;
@@ -111,10 +115,11 @@ static wan_status decode(const uint8_t *bytes, const picture_header *h, const ch
                          AVFrame *frame, error *err) {
     char text[WAN_FFMPEG_TEXT];
     wan_status status = WAN_OK;
-    AVCodecContext *c = open_decoder(h->kind, name, err);
-    AVPacket *packet = c ? av_packet_alloc() : NULL;
+    error own = {0}; /* err may be NULL, and the status is needed */
+    AVCodecContext *c = open_decoder(h->kind, name, &own);
     if (!c)
-        return WAN_E_IMAGE;
+        return wan_fail(err, own.code, "%s", own.message);
+    AVPacket *packet = av_packet_alloc();
     if (!packet || av_new_packet(packet, (int)h->used) < 0) {
         status = wan_fail(err, WAN_E_MEMORY, "%s: no memory for its %zu bytes", name, h->used);
         goto done;

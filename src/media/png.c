@@ -25,6 +25,8 @@ typedef struct png {
     char *folder;  /* of numbered pictures until the end; NULL: one picture */
     outfile *file; /* of one picture */
     int64_t count, done, moved;
+    size_t room; /* of the two names below, made beforehand: moving must not run out of memory */
+    char *place, *hide; /* of a numbered picture: where it goes, where it waits */
     AVCodecContext *codec;
     AVFrame *frame;
     AVPacket *packet;
@@ -38,18 +40,14 @@ void wan_png_name(const char *path, int64_t frames, int64_t i, char *name, size_
                  path + strlen(path) - ENDING);
 }
 
-/* Names of picture i: its place, and where it waits. */
-static char *place(const png *p, int64_t i) {
-    size_t size = strlen(p->path) + 32;
-    char *name = malloc(size);
-    if (name)
-        wan_png_name(p->path, p->count, i, name, size);
-    return name;
+static const char *place(const png *p, int64_t i) {
+    wan_png_name(p->path, p->count, i, p->place, p->room);
+    return p->place;
 }
 
-static char *waiting(const png *p, int64_t i) {
-    char *name = NULL;
-    return asprintf(&name, "%s/%05" PRId64 ".png", p->folder, i) < 0 ? NULL : name;
+static const char *hide(const png *p, int64_t i) {
+    snprintf(p->hide, p->room, "%s/%05" PRId64 ".png", p->folder, i);
+    return p->hide;
 }
 
 static wan_status no_memory(const png *p, error *err) {
@@ -64,23 +62,21 @@ static wan_status fault(const png *p, int errno_value, error *err) {
     bool full = errno_value == ENOSPC || errno_value == EDQUOT || errno_value == EFBIG;
     return wan_fail(err, full ? WAN_E_SPACE : WAN_E_OUTPUT,
                     "%s: cannot write it: %s (picture %" PRId64 " of %" PRId64 ", %llu bytes free)",
-                    p->path, strerror(errno_value), p->done, p->count, left);
+                    p->path, strerror(errno_value), p->done + (p->done < p->count), p->count, left);
 }
 
 static void png_abort(void *w) {
     png *p = w;
-    for (int64_t i = p->moved; p->folder && i <= p->done && i < p->count; i++) {
-        char *name = waiting(p, i);
-        if (name)
-            unlink(name);
-        free(name);
-    }
+    for (int64_t i = p->moved; p->hide && i <= p->done && i < p->count; i++)
+        unlink(hide(p, i));
     if (p->folder)
         rmdir(p->folder);
     wan_outfile_abort(p->file);
     av_packet_free(&p->packet);
     av_frame_free(&p->frame);
     avcodec_free_context(&p->codec);
+    free(p->hide);
+    free(p->place);
     free(p->folder);
     free(p->path);
     free(p);
@@ -88,21 +84,26 @@ static void png_abort(void *w) {
 
 static wan_status make_folder(png *p, error *err) {
     const char *slash = strrchr(p->path, '/'), *name = slash ? slash + 1 : p->path;
+    size_t room = strlen(p->path) + 64;
+    if (!(p->folder = malloc(room)))
+        return no_memory(p, err);
     for (int n = 0; n < 1000; n++) {
-        if (asprintf(&p->folder, "%.*s.%.200s.%ld.%d.tmp", (int)(name - p->path), p->path, name,
-                     (long)getpid(), n) < 0) {
-            p->folder = NULL;
-            return no_memory(p, err);
+        snprintf(p->folder, room, "%.*s.%.200s.%ld.%d.tmp", (int)(name - p->path), p->path, name,
+                 (long)getpid(), n);
+        if (mkdir(p->folder, 0777) != 0) {
+            if (errno == EEXIST)
+                continue;
+            break;
         }
-        if (mkdir(p->folder, 0777) == 0)
-            return WAN_OK;
-        int reason = errno;
-        free(p->folder);
-        p->folder = NULL;
-        if (reason != EEXIST)
-            return fault(p, reason, err);
+        p->room = room + 32;
+        p->place = malloc(p->room);
+        p->hide = malloc(p->room);
+        return p->place && p->hide ? WAN_OK : no_memory(p, err);
     }
-    return fault(p, EEXIST, err);
+    int reason = errno;
+    free(p->folder); /* not ours to remove */
+    p->folder = NULL;
+    return fault(p, reason, err);
 }
 
 static wan_status open_encoder(png *p, const clip_options *o, error *err) {
@@ -151,11 +152,8 @@ static void *png_open(const clip_options *o, error *err) {
 }
 
 static wan_status write_numbered(png *p, error *err) {
-    char *name = waiting(p, p->done);
-    if (!name)
-        return no_memory(p, err);
-    int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666), reason = fd < 0 ? errno : 0;
-    free(name);
+    int fd = open(hide(p, p->done), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666),
+        reason = fd < 0 ? errno : 0;
     for (int at = 0; !reason && at < p->packet->size;) {
         ssize_t n = write(fd, p->packet->data + at, (size_t)(p->packet->size - at));
         if (n > 0)
@@ -196,51 +194,38 @@ static wan_status png_frame(void *w, const uint8_t *rgb, error *err) {
 
 /* Nothing is moved before every place is known to be free or a file. */
 static wan_status check_places(const png *p, error *err) {
-    for (int64_t i = 0; i < p->count; i++) {
-        char *name = place(p, i);
-        struct stat st;
-        if (!name)
-            return no_memory(p, err);
-        bool taken = lstat(name, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode);
-        if (taken)
-            wan_fail(err, WAN_E_OUTPUT, "%s: is there and not a regular file", name);
-        free(name);
-        if (taken)
-            return WAN_E_OUTPUT;
-    }
+    struct stat st;
+    for (int64_t i = 0; i < p->count; i++)
+        if (lstat(place(p, i), &st) == 0 && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
+            return wan_fail(err, WAN_E_OUTPUT, "%s: is there and not a regular file", p->place);
     return WAN_OK;
 }
 
 static wan_status move_all(png *p, error *err) {
-    wan_status status = WAN_OK;
-    for (; status == WAN_OK && p->moved < p->count; p->moved += status == WAN_OK) {
-        char *from = waiting(p, p->moved), *to = place(p, p->moved);
-        if (!from || !to)
-            status = no_memory(p, err);
-        else if (rename(from, to) != 0)
-            status = fault(p, errno, err);
-        free(to);
-        free(from);
+    for (; p->moved < p->count; p->moved++) {
+        if (rename(hide(p, p->moved), place(p, p->moved)) == 0)
+            continue;
+        wan_status status = fault(p, errno, err);
+        for (int64_t i = 0; i < p->moved; i++) /* half a clip is none */
+            unlink(place(p, i));
+        return status;
     }
-    for (int64_t i = 0; status != WAN_OK && i < p->moved; i++) { /* half a clip is none */
-        char *to = place(p, i);
-        if (to)
-            unlink(to);
-        free(to);
-    }
-    return status;
+    return WAN_OK;
 }
 
 static wan_status finish_numbered(png *p, error *err) {
-    /* One call for all pictures, where syncing each would wait for the disk as often. */
+    /* One call for all pictures, where syncing each would wait for the disk as often; and one for
+     * their names. */
     int fd = open(p->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int reason = fd < 0 || syncfs(fd) != 0 ? errno : 0;
+    wan_status status = reason ? fault(p, reason, err) : check_places(p, err);
+    if (status == WAN_OK)
+        status = move_all(p, err);
+    if (status == WAN_OK && syncfs(fd) != 0)
+        status = fault(p, errno, err);
     if (fd >= 0)
         close(fd);
-    if (reason)
-        return fault(p, reason, err);
-    wan_status status = check_places(p, err);
-    return status == WAN_OK ? move_all(p, err) : status;
+    return status;
 }
 
 static wan_status png_finish(void *w, error *err) {

@@ -149,14 +149,18 @@ static wan_status open_encoder(video *v, const video_kind *k, const clip_options
     if (k->crf >= 0)
         av_opt_set_double(c->priv_data, "crf", o->crf >= 0 ? o->crf : k->crf, 0);
     AVDictionary *options = NULL;
-    av_dict_parse_string(&options, k->encoder_options, "=", ":", 0);
-    int r = avcodec_open2(c, codec, &options);
+    int r = av_dict_parse_string(&options, k->encoder_options, "=", ":", 0);
+    if (r >= 0)
+        r = avcodec_open2(c, codec, &options);
     av_dict_free(&options);
     return r < 0 ? failed(v, r, "opening the encoder", err) : WAN_OK;
 }
 
 static wan_status open_muxer(video *v, const video_kind *k, error *err) {
-    if (avformat_alloc_output_context2(&v->muxer, NULL, k->muxer, NULL) < 0 || !v->muxer)
+    int r = avformat_alloc_output_context2(&v->muxer, NULL, k->muxer, NULL);
+    if (r == AVERROR(ENOMEM))
+        return no_memory(v, err);
+    if (r < 0)
         return wan_fail(err, WAN_E_OUTPUT, "%s: this FFmpeg cannot write %s files", v->path,
                         k->muxer);
     v->io = (fdio){.fd = wan_outfile_fd(v->file)};
@@ -179,10 +183,12 @@ static wan_status begin(video *v, const video_kind *k, const clip_options *o, er
     if (o->settings && av_dict_set(&v->muxer->metadata, "comment", o->settings, 0) < 0)
         return no_memory(v, err);
     AVDictionary *options = NULL;
-    av_dict_parse_string(&options, k->muxer_options, "=", ":", 0);
-    int r = avformat_write_header(v->muxer, &options);
+    int r = av_dict_parse_string(&options, k->muxer_options, "=", ":", 0);
+    if (r >= 0) {
+        r = avformat_write_header(v->muxer, &options);
+        v->begun = r >= 0;
+    }
     av_dict_free(&options);
-    v->begun = r >= 0;
     return r < 0 || v->io.fault ? failed(v, r, "the file's head", err) : WAN_OK;
 }
 
