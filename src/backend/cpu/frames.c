@@ -27,9 +27,9 @@ static void pixel_norm_piece(void *arg, int64_t first, int64_t end, int worker) 
         float *to = (float *)o->dst.data + i * n;
         double length = sqrt(o->d->k.sum_squares(from, 0, n));
         o->d->k.normalise(to, from, 0, root / (float)fmax(length, 1e-12), 0, o->gain.data, NULL, n);
-        if (o->silu)
-            o->d->k.silu(to, n);
     }
+    if (o->silu)
+        o->d->k.silu((float *)o->dst.data + first * n, (end - first) * n);
 }
 
 void wan_cpu_pixel_norm(compute *c, tensor dst, tensor x, tensor gain, bool silu) {
@@ -42,22 +42,36 @@ static void run_rows(operands *o, tensor t, team_piece f) {
     wan_team_run(o->d->team, t.dim[0] * t.dim[1], wan_cpu_grain(t.dim[2] * t.dim[3]), f, o);
 }
 
+/* Channel o of the result is channel (o * cells + phase) / repeats: counted on, not divided. */
+static void dup_pixel(float *to, int64_t out, const float *from, int64_t cells, int64_t phase,
+                      int64_t repeats) {
+    int64_t whole = cells / repeats, part = cells % repeats;
+    int64_t at = phase / repeats, rest = phase % repeats;
+    for (int64_t o = 0; o < out; o++) {
+        to[o] = from[at];
+        at += whole;
+        rest += part;
+        if (rest >= repeats) {
+            rest -= repeats;
+            at++;
+        }
+    }
+}
+
 static void dup_up_piece(void *arg, int64_t first, int64_t end, int worker) {
     const operands *o = arg;
-    int64_t out = o->dst.dim[3], in = o->x.dim[3], cells = (int64_t)o->ft * o->fs * o->fs,
-            repeats = out * cells / in;
+    int64_t out = o->dst.dim[3], in = o->x.dim[3], cells = (int64_t)o->ft * o->fs * o->fs;
     (void)worker;
-    for (int64_t row = first; row < end; row++)
-        for (int64_t col = 0; col < o->dst.dim[2]; col++) {
-            int64_t n = row / o->dst.dim[1] + o->drop, y = row % o->dst.dim[1];
-            int64_t phase = ((n % o->ft) * o->fs + y % o->fs) * o->fs + col % o->fs;
-            const float *from =
-                (const float *)o->x.data +
-                ((n / o->ft * o->x.dim[1] + y / o->fs) * o->x.dim[2] + col / o->fs) * in;
-            float *to = (float *)o->dst.data + (row * o->dst.dim[2] + col) * out;
-            for (int64_t i = 0; i < out; i++)
-                to[i] = from[(i * cells + phase) / repeats];
-        }
+    for (int64_t row = first; row < end; row++) {
+        int64_t n = row / o->dst.dim[1] + o->drop, y = row % o->dst.dim[1];
+        int64_t phase = ((n % o->ft) * o->fs + y % o->fs) * o->fs;
+        const float *line =
+            (const float *)o->x.data + (n / o->ft * o->x.dim[1] + y / o->fs) * o->x.dim[2] * in;
+        float *to = (float *)o->dst.data + row * o->dst.dim[2] * out;
+        for (int64_t col = 0; col < o->dst.dim[2]; col++)
+            dup_pixel(to + col * out, out, line + col / o->fs * in, cells, phase + col % o->fs,
+                      out * cells / in);
+    }
 }
 
 void wan_cpu_dup_up(compute *c, tensor dst, tensor x, int ft, int fs, int drop) {
@@ -65,35 +79,42 @@ void wan_cpu_dup_up(compute *c, tensor dst, tensor x, int ft, int fs, int drop) 
     run_rows(&o, dst, dup_up_piece);
 }
 
-/* The mean of `group` values of the block at (t, y, col), from value `at` on; frames before the
- * first count as zero. */
-static float block_mean(const operands *o, int64_t t, int64_t y, int64_t col, int64_t at,
-                        int64_t group) {
+enum { CELLS = 8 }; /* of a block, at most */
+
+/* The pixels of the block that becomes pixel (t, y, col); NULL for frames before the first. */
+static void find_cells(const operands *o, int64_t t, int64_t y, int64_t col,
+                       const float *cell[CELLS]) {
     const tensor *x = &o->x;
-    int64_t fs = o->fs, block = o->ft * fs * fs;
-    float sum = 0;
-    for (int64_t f = at; f < at + group; f++) {
-        int64_t frame = t * o->ft + f % block / (fs * fs) - o->pad;
-        int64_t line = y * fs + f / fs % fs, column = col * fs + f % fs;
-        if (frame >= 0)
-            sum += ((const float *)
-                        x->data)[((frame * x->dim[1] + line) * x->dim[2] + column) * x->dim[3] +
-                                 f / block];
+    int64_t fs = o->fs, area = fs * fs;
+    for (int64_t i = 0; i < o->ft * area; i++) {
+        int64_t frame = t * o->ft + i / area - o->pad;
+        int64_t line = y * fs + i / fs % fs, column = col * fs + i % fs;
+        int64_t at = ((frame * x->dim[1] + line) * x->dim[2] + column) * x->dim[3];
+        cell[i] = frame < 0 ? NULL : (const float *)x->data + at;
     }
-    return sum / (float)group;
 }
 
 static void avg_down_piece(void *arg, int64_t first, int64_t end, int worker) {
     const operands *o = arg;
-    int64_t out = o->dst.dim[3], group = o->x.dim[3] * o->ft * o->fs * o->fs / out;
+    int64_t out = o->dst.dim[3], in = o->x.dim[3], cells = (int64_t)o->ft * o->fs * o->fs;
+    int64_t group = in * cells / out;
+    const float *cell[CELLS];
     (void)worker;
-    for (int64_t row = first; row < end; row++)
-        for (int64_t col = 0; col < o->dst.dim[2]; col++) {
-            float *to = (float *)o->dst.data + (row * o->dst.dim[2] + col) * out;
-            for (int64_t i = 0; i < out; i++)
-                to[i] =
-                    block_mean(o, row / o->dst.dim[1], row % o->dst.dim[1], col, i * group, group);
-        }
+    assert(cells <= CELLS);
+    for (int64_t pixel = first * o->dst.dim[2]; pixel < end * o->dst.dim[2]; pixel++) {
+        int64_t row = pixel / o->dst.dim[2], n = 0;
+        float *to = (float *)o->dst.data + pixel * out, sum = 0;
+        find_cells(o, row / o->dst.dim[1], row % o->dst.dim[1], pixel % o->dst.dim[2], cell);
+        for (int64_t c = 0; c < in; c++)
+            for (int64_t i = 0; i < cells; i++) {
+                sum += cell[i] ? cell[i][c] : 0;
+                if (++n == group) {
+                    *to++ = sum / (float)group;
+                    sum = 0;
+                    n = 0;
+                }
+            }
+    }
 }
 
 void wan_cpu_avg_down(compute *c, tensor dst, tensor x, int ft, int fs, int pad) {
