@@ -119,7 +119,7 @@ static void man_command(FILE *to, const command *c) {
     fprintf(to, ".SH WAN %s\n", c->name);
     fprintf(to, ".B wan %s\n", c->name);
     man_text(to, c->usage);
-    fputs(" [OPTIONS]\n.PP\n", to);
+    fprintf(to, "%s[OPTIONS]\n.PP\n", *c->usage ? " " : "");
     man_text(to, c->details);
     fputc('\n', to);
     each_option(to, c->bit, man_title, man_option);
@@ -146,7 +146,7 @@ void wan_help_man(FILE *to) {
     for (size_t i = 0; i < count; i++) {
         fprintf(to, ".B wan %s\n", c[i].name);
         man_text(to, c[i].usage);
-        fputs(" [OPTIONS]\n.br\n", to);
+        fprintf(to, "%s[OPTIONS]\n.br\n", *c[i].usage ? " " : "");
     }
     fputs(".B wan help\n[COMMAND]\n"
           ".SH DESCRIPTION\n"

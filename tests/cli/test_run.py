@@ -39,7 +39,8 @@ class Runs(Case):
         self.assertTrue(all(v >= 0 for v in done["seconds"].values()))
         self.assertAlmostEqual(done["seconds"]["total"],
                                sum(v for k, v in done["seconds"].items() if k != "total"), places=6)
-        self.assertLessEqual(done["peak_rss"], done["plan_peak"])
+        if not SANITIZED:
+            self.assertLessEqual(done["peak_rss"], done["plan_peak"])
 
     def test_errors_are_events(self):
         for args, code in ((["--frames", "6"], GRID), (["--sed", "1"], USAGE), (["-i", "absent.png"], IO)):
@@ -58,6 +59,7 @@ class Runs(Case):
         seeds = {self.events("-m", TINY, *SMALL, "--seed", "-1", "--dry-run")[-1]["seed"] for _ in range(4)}
         self.assertGreater(len(seeds), 1)
 
+    @unittest.skipIf(SANITIZED, "AddressSanitizer's own memory is in no plan")
     def test_plan_holds(self):
         """What --dry-run says is what the run says, and at least what it takes."""
         for args in (["--size", "64x32", "--frames", "5", "-o", "c.safetensors"],

@@ -23,6 +23,9 @@ OTHER = os.path.join(TESTS, "golden", "tiny-b", "model")  # of other widths
 GOLDEN = os.path.join(TESTS, "golden", "tiny-a", "golden")
 IMAGE = os.path.join(GOLDEN, "image.png")
 
+# AddressSanitizer needs address space and memory of its own, so limits and plans of memory mean nothing then.
+SANITIZED = b"libasan" in subprocess.run(["ldd", WAN], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+
 OK, INTERNAL, USAGE, IO, FORMAT, SHAPE, TYPE, PARTS, IMAGE_BAD, TEXT, OUTPUT, SPACE, MEMORY, GRID, DEVICE, SELFTEST = range(16)
 CANCELLED = 130
 

@@ -89,7 +89,7 @@ program)
     ;;
 man-page)
     # Each option of the program is in the manual, and no other.
-    for command in generate stage inspect selftest; do
+    for command in $("$prefix/bin/wan" help | sed -n 's/^  \([a-z]*\)  *[a-z].*/\1/p' | grep -vx -e help -e wan); do
         "$prefix/bin/wan" $command --help
     done | grep -o -- '--[a-z][a-z-]*' | sort -u > "$scratch/options"
     [ "$(wc -l < "$scratch/options")" -ge 20 ] || fail "wan --help names only $(wc -l < "$scratch/options") options"
