@@ -279,11 +279,11 @@ static void types(void **state) {
         spec s;
         const char *part;
     } bad[] = {
-        {{P "q.weight", WAN_F64, 2, {4, 8}}, P "q.weight is stored as F64"},
-        {{P "q.weight", WAN_F8_E4M3, 2, {4, 8}}, "is stored as F8_E4M3"},
+        {{P "q.weight", WAN_I16, 2, {4, 8}}, P "q.weight is stored as I16"},
+        {{P "q.weight", WAN_U32, 2, {4, 8}}, "is stored as U32"},
         {{P "q.bias", WAN_I32, 1, {4}}, "is stored as I32"},
         {{P "norm.weight", WAN_U8, 1, {4}}, "is stored as U8"},
-        {{P "kernel.weight", WAN_I8, 5, {4, 5, 3, 1, 1}}, "is stored as I8"},
+        {{P "kernel.weight", WAN_I64, 5, {4, 5, 3, 1, 1}}, "is stored as I64"},
         {{P "table.weight", WAN_I16, 2, {5, 8}}, "is stored as I16"},
     };
     for (size_t i = 0; i < COUNT(bad); i++)
@@ -298,7 +298,7 @@ static void blocks(void **state) {
                              {P "v.weight", WAN_Q8_0, 1, {32}},
                              {P "c.weight", WAN_Q8_0, 4, {4, 32, 1, 32}},
                              {P "c.bias", WAN_F32, 1, {4}},
-                             {P "k.weight", WAN_Q4_K, 2, {4, 256}}};
+                             {P "k.weight", WAN_IQ2_XXS, 2, {4, 256}}};
     static const binding m = {"m", 0, BIND_LINEAR_PLAIN, 1, 2, false},
                          t = {"m", 0, BIND_TABLE, 1, 2, false},
                          v = {"v", 0, BIND_VECTOR, 3, 0, false},
@@ -321,7 +321,7 @@ static void blocks(void **state) {
     assert_int_equal(wan_bind(bi, P, &k, 1, wide, &kernel, &err), WAN_E_TYPE);
     err = (error){0};
     assert_int_equal(wan_bind(bi, P, &q, 1, wide, &field, &err), WAN_E_TYPE);
-    expect_error(&err, WAN_E_TYPE, P "k.weight is stored as Q4_K");
+    expect_error(&err, WAN_E_TYPE, P "k.weight is stored as IQ2_XXS");
     wan_binder_close(bi);
     wan_store_close(st);
 }

@@ -72,7 +72,7 @@ static inline const char *make_weights(const char *folder, const char *file, con
 /* With general.architecture "wan" and the number 7 as u32 "seven", f32 "half" = 0.5. */
 static inline const char *make_gguf(const char *folder, const char *file, const spec *s, size_t n) {
     static const int id[WAN_DTYPES] = {[WAN_F32] = 0,   [WAN_F16] = 1,  [WAN_Q8_0] = 8,
-                                       [WAN_BF16] = 30, [WAN_F64] = 28, [WAN_Q4_K] = 12};
+                                       [WAN_BF16] = 30, [WAN_F64] = 28, [WAN_IQ2_XXS] = 16};
     static bytes b;
     b.n = 0;
     put(&b, "GGUF", 4);
