@@ -271,7 +271,7 @@ static const char *foreign_kind(const uint8_t *b, size_t size) {
         if (size >= kind[i].at + n && memcmp(b + kind[i].at, kind[i].magic, n) == 0)
             return kind[i].name;
     }
-    return "neither";
+    return "none of these";
 }
 
 wan_status wan_picture_header(const uint8_t *bytes, size_t size, const char *name,
