@@ -23,6 +23,11 @@ static const command list[] = {
       "For a checkpoint: its kind, tensors, types, bytes, and what is missing or unexpected.  For a clip made by wan: the "
       "command that makes it again.",
       wan_command_inspect },
+    { "convert", FOR_CONVERT, 2, "IN OUT.gguf",
+      "pack a model into one GGUF, in other types if asked",
+      "IN is whatever -m of generate takes.  OUT holds every part that IN has: transformer, text encoder, VAE, tokenizer and "
+      "defaults.  Memory stays small whatever the model; OUT appears only when complete.",
+      wan_command_convert },
     { "bench", FOR_BENCH, 0, "",
       "time each stage alone",
       "Reports wall and CPU seconds, operations and memory of each stage, and go or no-go against a budget.  The weights are "

@@ -116,9 +116,23 @@ static bool folder_above(const char *root, char *out, size_t size) {
     return (size_t)snprintf(out, size, "%s", real) < size;
 }
 
+/* What a file that holds a whole model says (convert.c). */
+static json_t *embedded(const wan_model *m, error *err) {
+    const char *text = NULL;
+    json_error_t why;
+    for (int p = 0; p < PARTS && !text; p++)
+        text = m->store[p] ? wan_store_meta(m->store[p], "wan.defaults") : NULL;
+    json_t *j = text ? json_loads(text, JSON_REJECT_DUPLICATES, &why) : NULL;
+    if (text && !j)
+        wan_fail(err, WAN_E_FORMAT, "metadata wan.defaults: %s", why.text);
+    return j;
+}
+
 wan_status wan_defaults_read(wan_model *m, error *err) {
     model_defaults *d = &m->defaults;
     bool turbo = contains_turbo(m->root) || contains_turbo(m->path[PART_DIT]);
+    free(d->negative);
+    free(d->prompt);
     *d = (model_defaults){.width = 1280, .height = 704, .frames = 121, .steps = 50, .fps = 24, .guidance = 5,
                           .shift = 5, .sampler = WAN_SAMPLER_UNIPC_OFFICIAL};
     d->negative = strdup(official_negative);
@@ -138,7 +152,9 @@ wan_status wan_defaults_read(wan_model *m, error *err) {
         take_scheduler(d, j);
         json_decref(j);
     }
-    j = local.code ? NULL : read_json(m->root, "defaults.json", &local);
+    j = local.code ? NULL : embedded(m, &local);
+    if (!j && !local.code)
+        j = read_json(m->root, "defaults.json", &local);
     char above[4096];
     if (!j && !local.code && folder_above(m->root, above, sizeof above))
         j = read_json(above, "defaults.json", &local);

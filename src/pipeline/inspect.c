@@ -96,20 +96,18 @@ static json_t *describe(const store *s, part p) {
     return out;
 }
 
-/* A file or component folder: the first kind of part that it can be opened as. */
+/* A file or component folder: every kind of part that it can be opened as, more than one only for a whole model. */
 static bool try_part(const char *path, json_t *parts, error *first) {
     for (int p = 0; p < PARTS; p++) {
         error err = {0};
         store *s = wan_store_open(path, (part)p, &err);
-        if (s) {
+        if (s)
             json_array_append_new(parts, describe(s, (part)p));
-            wan_store_close(s);
-            return true;
-        }
+        wan_store_close(s);
         if (p == 0)
             *first = err;
     }
-    return false;
+    return json_array_size(parts) > 0;
 }
 
 static void describe_folder(const char *path, json_t *out) {

@@ -18,10 +18,12 @@
 #define G_STAGE "The stage"
 #define G_SAMPLING "Denoising"
 #define G_MODEL "The model"
+#define G_CONVERT "The new file"
 #define G_BENCH "The bench"
 #define G_RUN "This run"
 
-enum { GEN = FOR_GENERATE, STG = FOR_STAGE, TST = FOR_SELFTEST, INS = FOR_INSPECT, BEN = FOR_BENCH };
+enum { GEN = FOR_GENERATE, STG = FOR_STAGE, TST = FOR_SELFTEST, INS = FOR_INSPECT, BEN = FOR_BENCH,
+       CON = FOR_CONVERT };
 
 // clang-format off
 static const param table[] = {
@@ -44,7 +46,7 @@ static const param table[] = {
       "quality of .mp4 (1 to 51) and .webm (0 to 63), lower is better (default: 16 and 30)" },
     { "no-metadata",  0,   PARAM_FLAG,    AT(no_metadata),   0, 0,     NULL,      G_CLIP, GEN, true,
       "keep the settings out of the clip" },
-    { "overwrite",    'y', PARAM_FLAG,    AT(overwrite),     0, 0,     NULL,      G_CLIP, GEN | STG, false,
+    { "overwrite",    'y', PARAM_FLAG,    AT(overwrite),     0, 0,     NULL,      G_CLIP, GEN | STG | CON, false,
       "replace an output that exists" },
 
     { "in",           0,   PARAM_PATH,    AT(input),         0, 0,     "FILE",    G_STAGE, STG, false,
@@ -71,19 +73,26 @@ static const param table[] = {
 
     { "model",        'm', PARAM_PATH,    AT(model.model),   0, 0,     "PATH",    G_MODEL, GEN | STG | TST | BEN, true,
       "folder (diffusers, original or GGUF layout) or file (default: the demo model that comes with wan)" },
-    { "dit",          0,   PARAM_PATH,    AT(model.dit),     0, 0,     "PATH",    G_MODEL, GEN | STG | TST | BEN, true,
+    { "dit",          0,   PARAM_PATH,    AT(model.dit),     0, 0,     "PATH",    G_MODEL, GEN | STG | TST | BEN | CON, true,
       "transformer from another place" },
-    { "text-encoder", 0,   PARAM_PATH,    AT(model.text_encoder), 0, 0, "PATH",   G_MODEL, GEN | STG | TST | BEN, true,
+    { "text-encoder", 0,   PARAM_PATH,    AT(model.text_encoder), 0, 0, "PATH",   G_MODEL, GEN | STG | TST | BEN | CON, true,
       "text encoder from another place" },
-    { "vae",          0,   PARAM_PATH,    AT(model.vae),     0, 0,     "PATH",    G_MODEL, GEN | STG | TST | BEN, true,
+    { "vae",          0,   PARAM_PATH,    AT(model.vae),     0, 0,     "PATH",    G_MODEL, GEN | STG | TST | BEN | CON, true,
       "VAE from another place" },
-    { "tokenizer",    0,   PARAM_PATH,    AT(model.tokenizer), 0, 0,   "PATH",    G_MODEL, GEN | STG | TST | BEN, true,
+    { "tokenizer",    0,   PARAM_PATH,    AT(model.tokenizer), 0, 0,   "PATH",    G_MODEL, GEN | STG | TST | BEN | CON, true,
       "tokenizer (spiece.model) from another place" },
 
     { "synthetic",    0,   PARAM_PATH,    AT(synthetic),     0, 0,     "KIND",    G_BENCH, BEN, false,
       "full-size random weights instead of a model: ti2v-5b; written to the cache folder once" },
     { "type",         0,   PARAM_PATH,    AT(weight_type),   0, 0,     "TYPE",    G_BENCH, BEN, false,
       "how synthetic weights are stored: q8_0, f16, bf16 or f32 (default: q8_0)" },
+    { "type",         0,   PARAM_PATH,    AT(weight_type),   0, 0,     "RECIPE",  G_CONVERT, CON, false,
+      "what attention and feed-forward matrices become: keep, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, q4_k, q3_k, q2_k, q5_0, "
+      "q5_1, q4_0, q4_1, iq4_nl, iq4_xs, bf16, f16 or f32 (default: q8_0); everything else stays as it is" },
+    { "licence",      0,   PARAM_TEXT,    AT(licence),       0, 0,     "NAME",    G_CONVERT, CON, false,
+      "licence of the weights, for the file's metadata (default: what the source says)" },
+    { "base-model",   0,   PARAM_TEXT,    AT(base_model),    0, 0,     "NAME",    G_CONVERT, CON, false,
+      "name of the model it was made from, likewise" },
     { "layers",       0,   PARAM_INT,     AT(layers),        1, 1000,  "N",       G_BENCH, BEN, false,
       "only so many layers of the synthetic transformer and text encoder" },
     { "stage",        0,   PARAM_PATH,    AT(stage),         0, 0,     "NAME",    G_BENCH, BEN, false,
@@ -97,7 +106,7 @@ static const param table[] = {
       "where to compute: cpu" },
     { "precision",    0,   PARAM_PATH,    AT(model.precision), 0, 0,   "NAME",    G_RUN, GEN | STG | TST | BEN, true,
       "arithmetic of matrix products: f32" },
-    { "threads",      0,   PARAM_INT,     AT(model.threads), 1, 1024,  "N",       G_RUN, GEN | STG | TST | BEN, false,
+    { "threads",      0,   PARAM_INT,     AT(model.threads), 1, 1024,  "N",       G_RUN, GEN | STG | TST | BEN | CON, false,
       "worker threads (default: one per core)" },
     { "references",   0,   PARAM_PATH,    AT(references),    0, 0,     "DIR",     G_RUN, TST, false,
       "stored results to compare with (default: selftest in the model's folder)" },
@@ -105,7 +114,7 @@ static const param table[] = {
       "print the settings and the memory plan, compute nothing" },
     { "json",         0,   PARAM_FLAG,    AT(json),          0, 0,     NULL,      G_RUN, FOR_ALL, false,
       "one JSON object per event on standard output" },
-    { "quiet",        'q', PARAM_FLAG,    AT(quiet),         0, 0,     NULL,      G_RUN, GEN | STG | TST | BEN, false,
+    { "quiet",        'q', PARAM_FLAG,    AT(quiet),         0, 0,     NULL,      G_RUN, GEN | STG | TST | BEN | CON, false,
       "say nothing but errors and warnings" },
     { "help",         'h', PARAM_FLAG,    AT(help),          0, 0,     NULL,      G_RUN, FOR_ALL, false,
       "print this and stop" },

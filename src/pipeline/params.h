@@ -31,7 +31,9 @@ typedef struct request {
 
     const char *references; /* of selftest */
 
-    const char *synthetic, *weight_type, *stage; /* of bench */
+    const char *weight_type; /* of bench and convert */
+    const char *licence, *base_model; /* of convert */
+    const char *synthetic, *stage; /* of bench */
     int layers;
     double max_seconds, max_rss; /* budgets of bench; 0: none.  RSS in MiB */
 } request;
@@ -50,7 +52,7 @@ typedef enum param_type {
 } param_type;
 
 /* Which commands know a parameter. */
-enum { FOR_GENERATE = 1, FOR_STAGE = 2, FOR_SELFTEST = 4, FOR_INSPECT = 8, FOR_BENCH = 16, FOR_ALL = 31 };
+enum { FOR_GENERATE = 1, FOR_STAGE = 2, FOR_SELFTEST = 4, FOR_INSPECT = 8, FOR_BENCH = 16, FOR_CONVERT = 32, FOR_ALL = 63 };
 
 typedef struct param {
     const char *name; /* the option without its dashes */

@@ -220,6 +220,29 @@ container *wan_container_open(const char *path, error *err) {
     return NULL;
 }
 
+static bool begins_with(const char *text, const char *start) {
+    return !strncmp(text, start, strlen(start));
+}
+
+container *wan_container_open_part(const char *path, part which, error *err) {
+    static const char *const prefix[PARTS] = {[PART_DIT] = "", [PART_TEXT] = "text_encoder.", [PART_VAE] = "vae."};
+    container *c = wan_container_open(path, err);
+    if (!c || !wan_container_meta(c, "wan.parts"))
+        return c;
+    size_t kept = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        contained one = c->item[i];
+        bool of_other = begins_with(one.name, prefix[PART_TEXT]) || begins_with(one.name, prefix[PART_VAE]);
+        if (which == PART_DIT ? of_other : !begins_with(one.name, prefix[which]))
+            continue;
+        one.name += strlen(prefix[which]);
+        c->names[kept] = one.name;
+        c->item[kept++] = one;
+    }
+    c->count = kept;
+    return c;
+}
+
 void wan_container_close(container *c) {
     if (!c)
         return;

@@ -16,6 +16,9 @@ typedef struct container container;
 
 /* A weight file, an index, or any file of a numbered set, which is then opened whole. */
 container *wan_container_open(const char *path, error *err);
+/* The same; of a file that holds a whole model (wan.parts in its metadata, as `wan convert` writes
+ * it) only the tensors of that part, without the part's prefix. */
+container *wan_container_open_part(const char *path, part which, error *err);
 void wan_container_close(container *c);
 size_t wan_container_count(const container *c);
 const contained *wan_container_at(const container *c, size_t i);

@@ -177,7 +177,7 @@ static void look_inside(search *s, const listing *l, bool only_named) {
         if (!is_candidate(l, l->name[i]) || (only_named && !fits_by_name(l->name[i], s->which)) ||
             !join(l->folder, (int)strlen(l->folder), l->name[i], path, sizeof path))
             continue;
-        container *c = wan_container_open(path, &s->unread);
+        container *c = wan_container_open_part(path, s->which, &s->unread);
         if (c && wan_container_part(c) == s->which) {
             found(s, path);
         } else if (c) {
@@ -246,10 +246,11 @@ static wan_status search_folder(const char *folder, part which, bool own, char *
     return st;
 }
 
-/* What a file named by the user is; one that cannot be read is never passed over for another. */
-static wan_status part_of_file(const char *file, part *is, error *err) {
+/* What a file named by the user is, or has as its part `which`; one that cannot be read is never
+ * passed over for another. */
+static wan_status part_of_file(const char *file, part which, part *is, error *err) {
     error why = {0};
-    container *c = wan_container_open(file, &why);
+    container *c = wan_container_open_part(file, which, &why);
     if (!c)
         return wan_fail(err, why.code, "%s", why.message);
     *is = wan_container_part(c);
@@ -280,7 +281,7 @@ wan_status wan_layout_find(const char *root, part which, char *path, size_t size
         strlen(root) >= size)
         return wan_fail(err, WAN_E_IO, "%s: its path is too long", root);
     if (!S_ISDIR(st.st_mode)) {
-        wan_status s = part_of_file(root, &is, err);
+        wan_status s = part_of_file(root, which, &is, err);
         if (s != WAN_OK || is == which) {
             snprintf(path, size, "%s", root);
             return s;

@@ -122,7 +122,7 @@ store *wan_store_open(const char *path, part which, error *err) {
         return NULL;
     }
     s->which = which;
-    s->c = wan_container_open(path, err);
+    s->c = wan_container_open_part(path, which, err);
     if (s->c && check_part(s, err) == WAN_OK && name_items(s, err) == WAN_OK &&
         read_config(s, err) == WAN_OK)
         return s;
