@@ -21,7 +21,7 @@ typedef struct backend_ops {
     void (*attention)(compute *c, tensor dst, tensor q, tensor k, tensor v, const attention *a);
     void (*mul)(compute *c, tensor x, tensor y);
     void (*activate)(compute *c, tensor dst, tensor x, activation act);
-    void (*rows)(compute *c, tensor dst, tensor table, tensor ids);
+    void (*rows)(compute *c, tensor dst, const linear *table, tensor ids);
     void (*add_vector)(compute *c, tensor dst, tensor x, tensor v);
     void (*patchify)(compute *c, tensor dst, tensor x, const int64_t patch[3]);
     void (*unpatchify)(compute *c, tensor dst, tensor x, const int64_t patch[3]);

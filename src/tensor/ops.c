@@ -22,8 +22,22 @@ static void check_by_frame(tensor x, by_frame m) {
     (void)m;
 }
 
+/* A weight that its scales fit. */
+static void check_matrix(const linear *l) {
+    assert(l->weight.rank == 2 && wan_dtype(l->weight.type)->weight);
+    assert(!l->scale.data || is_vector(l->scale, 1) || is_vector(l->scale, l->weight.dim[0]));
+    if (l->group_scale.data) {
+        tensor s = l->group_scale;
+        assert(s.type == l->group_offset.type && wan_same_shape(s, l->group_offset));
+        assert(wan_dtype(s.type)->block == 1 && s.rank == 2 && s.dim[0] == l->weight.dim[0]);
+        assert(s.dim[1] > 0 && l->weight.dim[1] % s.dim[1] == 0);
+        (void)s;
+    }
+}
+
 void wan_linear_into(compute *c, tensor dst, tensor x, const linear *l, activation act) {
-    assert(is_rows(x) && is_rows(dst) && l->weight.rank == 2 && wan_dtype(l->weight.type)->weight);
+    assert(is_rows(x) && is_rows(dst));
+    check_matrix(l);
     assert(x.dim[1] == l->weight.dim[1]);
     assert(dst.dim[0] == x.dim[0] && dst.dim[1] == l->weight.dim[0]);
     assert(!l->bias.data || is_vector(l->bias, l->weight.dim[0]));
@@ -127,8 +141,13 @@ tensor wan_activate(compute *c, tensor x, activation act) {
 }
 
 tensor wan_rows(compute *c, tensor table, tensor ids) {
-    assert(table.rank == 2 && wan_dtype(table.type)->weight && ids.type == WAN_I32 && ids.rank == 1);
-    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(ids.dim[0], table.dim[1]));
+    return wan_embed(c, &(linear){.weight = table}, ids);
+}
+
+tensor wan_embed(compute *c, const linear *table, tensor ids) {
+    check_matrix(table);
+    assert(ids.type == WAN_I32 && ids.rank == 1);
+    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(ids.dim[0], table->weight.dim[1]));
     count(c, 0, 2.0 * wan_bytes(dst));
     if (wan_ready(c))
         c->be->op.rows(c, dst, table, ids);

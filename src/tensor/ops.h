@@ -10,10 +10,15 @@
 
 typedef enum activation { WAN_NONE, WAN_GELU_TANH, WAN_SILU } activation;
 
-/* y = W x + b.  The weight is used as stored, whatever its type. */
+/* y = W x + b.  The weight is used as stored, whatever its type.  What it holds may be codes: a
+ * number of row o in group g = i / group is code * scale[o], or code * group_scale[o, g] +
+ * group_offset[o, g]. */
 typedef struct linear {
-    tensor weight; /* [out, in] */
-    tensor bias;   /* f32 [out], or no tensor */
+    tensor weight;       /* [out, in] */
+    tensor bias;         /* f32 [out], or no tensor */
+    tensor scale;        /* f32 [1] for all rows or [out], or no tensor */
+    tensor group_scale;  /* any plain float [out, in / group], or no tensor */
+    tensor group_offset; /* the same type and shape */
 } linear;
 
 /* One row of modulation for each distinct timestep, and which row each latent frame uses: image-to-video has two
@@ -64,6 +69,8 @@ void wan_mul(compute *c, tensor x, tensor y);
 tensor wan_activate(compute *c, tensor x, activation act);
 /* Rows of a table of any weight type: table [rows, dim], ids i32 [n] in range -> f32 [n, dim]. */
 tensor wan_rows(compute *c, tensor table, tensor ids);
+/* The same from a table of codes with scales; its bias is not used. */
+tensor wan_embed(compute *c, const linear *table, tensor ids);
 /* Every row of x [n, dim] plus the vector v [dim], a new tensor. */
 tensor wan_add_vector(compute *c, tensor x, tensor v);
 /* Latents [C, F, h, w] -> tokens [(F/pt)(h/ph)(w/pw), C*pt*ph*pw], channel slowest within a token. */

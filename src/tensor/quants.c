@@ -92,39 +92,53 @@ static void i8(float *dst, const uint8_t *b) {
     *dst = (float)(int8_t)*b;
 }
 
-typedef void (*unpack)(float *dst, const uint8_t *block);
+static void mlx_8(float *dst, const uint8_t *b) {
+    *dst = (float)*b;
+}
 
-static const unpack table[WAN_DTYPES] = {
-    [WAN_F32] = f32,
-    [WAN_F64] = f64,
-    [WAN_F16] = f16,
-    [WAN_BF16] = bf16,
-    [WAN_F8_E4M3] = f8_e4m3,
-    [WAN_F8_E5M2] = f8_e5m2,
-    [WAN_I8] = i8,
-    [WAN_Q8_0] = q8_0,
-    [WAN_Q4_0] = q4_0,
-    [WAN_Q4_1] = q4_1,
-    [WAN_Q5_0] = q5_0,
-    [WAN_Q5_1] = q5_1,
-    [WAN_IQ4_NL] = iq4_nl,
-    [WAN_IQ4_XS] = iq4_xs,
-    [WAN_Q2_K] = wan_unpack_q2_k,
-    [WAN_Q3_K] = wan_unpack_q3_k,
-    [WAN_Q4_K] = wan_unpack_q4_k,
-    [WAN_Q5_K] = wan_unpack_q5_k,
-    [WAN_Q6_K] = wan_unpack_q6_k,
-};
+static void mlx_4(float *dst, const uint8_t *b) {
+    dst[0] = (float)(*b & 15);
+    dst[1] = (float)(*b >> 4);
+}
+
+/* The loops see their block's size and decoder, so that they can be compiled as one. */
+#define CASE(TYPE, DECODE, BLOCK, BYTES)                                                           \
+    case TYPE:                                                                                     \
+        for (int64_t i = 0; i < n; i += BLOCK, b += BYTES)                                         \
+            DECODE(dst + i, b);                                                                    \
+        break;
 
 bool wan_can_dequantise(dtype type) {
-    return type < WAN_DTYPES && table[type];
+    return wan_dtype(type)->weight;
 }
 
 void wan_dequantise(dtype type, float *dst, const void *src, int64_t n) {
-    assert(wan_can_dequantise(type));
-    const dtype_info *d = wan_dtype(type);
-    assert(n % d->block == 0);
+    assert(wan_can_dequantise(type) && n % wan_dtype(type)->block == 0);
     const uint8_t *b = src;
-    for (int64_t i = 0; i < n; i += d->block, b += d->bytes)
-        table[type](dst + i, b);
+    /* clang-format off */
+    switch (type) {
+    CASE(WAN_F32, f32, 1, 4)
+    CASE(WAN_F64, f64, 1, 8)
+    CASE(WAN_F16, f16, 1, 2)
+    CASE(WAN_BF16, bf16, 1, 2)
+    CASE(WAN_F8_E4M3, f8_e4m3, 1, 1)
+    CASE(WAN_F8_E5M2, f8_e5m2, 1, 1)
+    CASE(WAN_I8, i8, 1, 1)
+    CASE(WAN_MLX_8, mlx_8, 1, 1)
+    CASE(WAN_MLX_4, mlx_4, 2, 1)
+    CASE(WAN_Q8_0, q8_0, QK_SMALL, 34)
+    CASE(WAN_Q4_0, q4_0, QK_SMALL, 18)
+    CASE(WAN_Q4_1, q4_1, QK_SMALL, 20)
+    CASE(WAN_Q5_0, q5_0, QK_SMALL, 22)
+    CASE(WAN_Q5_1, q5_1, QK_SMALL, 24)
+    CASE(WAN_IQ4_NL, iq4_nl, QK_SMALL, 18)
+    CASE(WAN_IQ4_XS, iq4_xs, QK_K, 136)
+    CASE(WAN_Q2_K, wan_unpack_q2_k, QK_K, 84)
+    CASE(WAN_Q3_K, wan_unpack_q3_k, QK_K, 110)
+    CASE(WAN_Q4_K, wan_unpack_q4_k, QK_K, 144)
+    CASE(WAN_Q5_K, wan_unpack_q5_k, QK_K, 176)
+    CASE(WAN_Q6_K, wan_unpack_q6_k, QK_K, 210)
+    default: assert(!"no weight has this type");
+    }
+    /* clang-format on */
 }

@@ -7,7 +7,7 @@
 
 #include "tensor/tensor.h"
 
-/* Numbers that wan_dequantise knows; the others of dtype are known by name and size only. */
+/* The types that dtype_info calls a weight's. */
 bool wan_can_dequantise(dtype type);
 
 /* n elements, whole blocks, from any address. */

@@ -37,6 +37,8 @@ typedef enum dtype {
     WAN_Q6_K,
     WAN_IQ4_NL,
     WAN_IQ4_XS,
+    WAN_MLX_8, /* codes 0..255 and 0..15 (low nibble first) of MLX packages; see struct linear */
+    WAN_MLX_4,
     /* from here on: known by name and size, so that a file that holds them can be listed */
     WAN_U16,
     WAN_U32,

@@ -11,12 +11,16 @@
     X(softmax_tile)                                                                                \
     X(scale_columns)                                                                               \
     X(unpack)                                                                                      \
+    X(unpack_types)                                                                                \
+    X(unpack_speed)                                                                                \
     X(activations)                                                                                 \
     X(sums)                                                                                        \
     X(normalise)                                                                                   \
     X(rotate)                                                                                      \
     /* linear_check.c */                                                                           \
     X(linear)                                                                                      \
+    X(linear_types)                                                                                \
+    X(linear_scales)                                                                               \
     X(linear_threads)                                                                              \
     X(linear_speed)                                                                                \
     /* attention_check.c */                                                                        \

@@ -92,9 +92,10 @@ CHECK(activate) {
 }
 
 CHECK(rows) {
-    static const dtype types[] = {WAN_F32, WAN_F16, WAN_BF16, WAN_Q8_0};
+    static const dtype types[] = {WAN_F32,  WAN_F16,     WAN_BF16,  WAN_Q8_0,   WAN_Q4_0,
+                                  WAN_Q5_1, WAN_F8_E4M3, WAN_MLX_4, WAN_IQ4_NL, WAN_Q6_K};
     static const int32_t ids[] = {4, 0, 4, 2, 1, 3, 0};
-    static const int64_t dims[] = {32, 96, 7, 1};
+    static const int64_t dims[] = {32, 96, 7, 1, 512};
     for (size_t type = 0; type < COUNT(types); type++)
         for (size_t d = 0; d < COUNT(dims); d++) {
             int64_t dim = dims[d], n = COUNT(ids);

@@ -10,6 +10,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "tensor/quantise.h"
+#include "tensor/quants.h"
+
 struct arena_block {
     struct arena_block *next;
     void *data;
@@ -99,6 +102,19 @@ static float from_f16(uint16_t h) {
     return (float)(h & 0x8000 ? -a : a);
 }
 
+/* The other types, whose decoder has tests of its own (tests/unit/quants_test.c). */
+static void encode_codes(dtype type, char *to, float *x) {
+    const dtype_info *d = wan_dtype(type);
+    for (int i = 0; i < d->block; i++)
+        x[i] = fmaxf(-1000, fminf(1000, x[i]));
+    if (!wan_can_quantise(type)) /* whole numbers */
+        for (int i = 0; i < d->bytes; i++)
+            to[i] = (char)(int)fmaxf(-128, fminf(127, nearbyintf(40 * x[i])));
+    else if (wan_quantise(type, to, x, d->block, NULL) != WAN_OK)
+        abort();
+    wan_dequantise(type, x, to, d->block);
+}
+
 /* Writes block number i of the type, closest to x, and puts what it stands for back into x. */
 static void encode(dtype type, char *to, float *x) {
     uint16_t h;
@@ -119,8 +135,7 @@ static void encode(dtype type, char *to, float *x) {
         bits = (uint32_t)h << 16;
         memcpy(x, &bits, 4);
         break;
-    default: {
-        assert(type == WAN_Q8_0);
+    case WAN_Q8_0: {
         float top = 0;
         for (int i = 0; i < 32; i++)
             top = fmaxf(top, fabsf(x[i]));
@@ -132,7 +147,10 @@ static void encode(dtype type, char *to, float *x) {
             to[2 + i] = (char)(int8_t)q;
             x[i] = d * (float)(int)q; /* no -0 */
         }
+        break;
     }
+    default:
+        encode_codes(type, to, x);
     }
 }
 

@@ -4,7 +4,11 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "tensor/quants.h"
 
 enum { PAD = 64 }; /* floats around an output that must stay as they are */
 
@@ -187,12 +191,12 @@ CHECK(scale_columns) {
 }
 
 /* All 65536 values, at an odd address, in rows of every length up to 40. */
-static void unpack_16_case(check *t, void (*unpack)(float *, const void *, int64_t), bool bf16) {
+static void unpack_16_case(check *t, dtype type, bool bf16) {
     char *src = (char *)host_alloc(t, 2 * 65536 + 1) + 1;
     float *got = ringed(t, 65536);
     for (int i = 0; i < 65536; i++)
         memcpy(src + 2 * i, &(uint16_t){(uint16_t)i}, 2);
-    unpack(got, src, 65536);
+    wan_cpu_unpack(t->k, type, got, src, 65536);
     expect_ring(t, got, 65536);
     for (int i = 0; i < 65536; i++) {
         int e = bf16 ? i >> 7 & 255 : i >> 10 & 31, f = i & (bf16 ? 127 : 1023);
@@ -211,22 +215,67 @@ static void unpack_16_case(check *t, void (*unpack)(float *, const void *, int64
     }
     for (int64_t n = 0; n < 40; n++) {
         float *row = ringed(t, n);
-        unpack(row, src + 2 * 0x3c00, n);
+        wan_cpu_unpack(t->k, type, row, src + 2 * 0x3c00, n);
         expect_equal(t, "row", row, got + 0x3c00, n);
         expect_ring(t, row, n);
     }
 }
 
 CHECK(unpack) {
-    unpack_16_case(t, t->k->unpack_f16, false);
-    unpack_16_case(t, t->k->unpack_bf16, true);
+    unpack_16_case(t, WAN_F16, false);
+    unpack_16_case(t, WAN_BF16, true);
     static const int64_t length[] = {32, 64, 96, 512};
     for (size_t l = 0; l < COUNT(length); l++) {
         float *want, *got = ringed(t, length[l]);
         tensor w = new_weight(t, WAN_Q8_0, 1, &length[l], MIXED, &want);
-        t->k->unpack_q8_0(got, w.data, length[l]);
+        wan_cpu_unpack(t->k, WAN_Q8_0, got, w.data, length[l]);
         expect_equal(t, "q8_0", got, want, length[l]);
         expect_ring(t, got, length[l]);
+    }
+}
+
+/* Blocks of any bytes at all, at every address modulo 4, against the scalar truth. */
+static void unpack_case(check *t, dtype type, int64_t blocks, int shift) {
+    const dtype_info *d = wan_dtype(type);
+    int64_t n = blocks * d->block, stored = blocks * d->bytes;
+    uint8_t *src = (uint8_t *)host_alloc(t, (size_t)stored + 4) + shift;
+    float *want = host_alloc(t, sizeof *want * (size_t)n + 1), *got = ringed(t, n);
+    for (int64_t i = 0; i < stored; i++)
+        src[i] = (uint8_t)(blocks == 256 ? i : random_int(t, 256));
+    wan_dequantise(type, want, src, n);
+    wan_cpu_unpack(t->k, type, got, src, n);
+    for (int64_t i = 0; i < n; i++) /* NaN has many bits */
+        if (isnan(want[i]) && isnan(got[i]))
+            got[i] = want[i];
+    expect_equal(t, d->name, got, want, n);
+    expect_ring(t, got, n);
+}
+
+CHECK(unpack_types) {
+    static const int64_t blocks[] = {0, 1, 2, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 256};
+    for (int type = 0; type < WAN_DTYPES; type++)
+        for (size_t b = 0; wan_dtype((dtype)type)->weight && b < COUNT(blocks); b++)
+            unpack_case(t, (dtype)type, blocks[b], (int)b % 4);
+}
+
+/* As a product of many rows sees them: one row of a feed-forward at a time. */
+CHECK(unpack_speed) {
+    enum { N = 14336, ROWS = 64 };
+    float *row = host_alloc(t, sizeof *row * N);
+    for (int type = 0; t->bench && type < WAN_DTYPES; type++) {
+        const dtype_info *d = wan_dtype((dtype)type);
+        if (!d->weight)
+            continue;
+        int64_t bytes = N / d->block * d->bytes;
+        uint8_t *src = host_alloc(t, (size_t)(bytes * ROWS));
+        for (int64_t i = 0; i < bytes * ROWS; i++)
+            src[i] = (uint8_t)(i % 2 ? 0x30 : random_int(t, 256)); /* halves about 0.1 */
+        char label[32];
+        snprintf(label, sizeof label, "unpack %s", d->name);
+        for (bench b = bench_begin(t, label, (double)N * ROWS, (double)(bytes * ROWS));
+             bench_next(&b);)
+            for (int r = 0; r < ROWS; r++)
+                wan_cpu_unpack(t->k, (dtype)type, row, src + r * bytes, N);
     }
 }
 

@@ -82,6 +82,65 @@ CHECK(linear) {
     }
 }
 
+/* Every type that a file may hold: depths of one block, of many, and past a tile's. */
+CHECK(linear_types) {
+    static const int64_t shape[][3] = {{3, 256, 9}, {50, 768, 35}, {130, 1280, 20}};
+    for (int type = 0; type < WAN_DTYPES; type++)
+        for (size_t i = 0; wan_dtype((dtype)type)->weight && i < COUNT(shape); i++)
+            linear_case(t, (dtype)type, shape[i][0], shape[i][1], shape[i][2], WAN_NONE, i % 2,
+                        i == 1 ? MIXED : NORMAL);
+}
+
+/* scale [1] or [n] when groups is 0, else n x groups scales and offsets of `kind`. */
+static void scaled_case(check *t, dtype type, int64_t m, int64_t k, int64_t n, bool per_row,
+                        int64_t groups, dtype kind) {
+    size_t mark = wan_mark(t->c);
+    float *hx, *hw, *hs, *ho = NULL;
+    tensor x = new_f32(t, WAN_DIMS(m, k), NORMAL, &hx);
+    linear l = {.weight = new_weight(t, type, WAN_DIMS(n, k), NORMAL, &hw)};
+    if (groups) {
+        l.group_scale = new_weight(t, kind, WAN_DIMS(n, groups), NORMAL, &hs);
+        l.group_offset = new_weight(t, kind, WAN_DIMS(n, groups), NORMAL, &ho);
+    } else {
+        l.scale = new_f32(t, WAN_DIMS(per_row ? n : 1), NORMAL, &hs);
+    }
+    for (int64_t i = 0; i < n * k; i++) {
+        int64_t row = i / k, at = row * groups + i % k / (groups ? k / groups : 1);
+        hw[i] = groups ? hw[i] * hs[at] + ho[at] : hw[i] * hs[per_row ? row : 0];
+    }
+    double *want = host_alloc(t, sizeof *want * (size_t)(m * n)),
+           *tol = host_alloc(t, sizeof *tol * (size_t)(m * n));
+    reference(hx, hw, NULL, m, n, k, WAN_NONE, want, tol);
+    guard_begin(t, sizeof(float) * (size_t)(m * n));
+    tensor y = wan_linear(t->c, x, &l, WAN_NONE);
+    guard_end(t, y);
+    char what[80];
+    snprintf(what, sizeof what, "%s scaled [%lld, %lld] -> %lld, %lld groups of %s",
+             wan_dtype(type)->name, (long long)m, (long long)k, (long long)n, (long long)groups,
+             wan_dtype(kind)->name);
+    expect_close(t, what, values(t, y), want, m * n, tol, 1);
+    tensor z = wan_embed(t->c, &l, new_i32(t, 2, (int32_t[]){(int32_t)n - 1, 0}));
+    expect_equal(t, what, values(t, z), hw + (n - 1) * k, k);
+    expect_equal(t, what, values(t, z) + k, hw, k);
+    wan_release(t->c, mark);
+}
+
+CHECK(linear_scales) {
+    static const dtype coded[] = {WAN_F8_E4M3, WAN_F8_E5M2, WAN_I8};
+    static const int64_t shape[][3] = {{1, 96, 1}, {5, 544, 33}, {70, 1088, 50}};
+    for (size_t i = 0; i < COUNT(shape); i++) {
+        int64_t m = shape[i][0], k = shape[i][1], n = shape[i][2];
+        for (size_t type = 0; type < COUNT(coded); type++)
+            for (int rows = 0; rows < 2; rows++)
+                scaled_case(t, coded[type], m, k, n, rows, 0, WAN_F32);
+        scaled_case(t, WAN_MLX_8, m, k, n, false, k / 32, WAN_BF16);
+        scaled_case(t, WAN_MLX_4, m, k, n, false, k / 32, WAN_F16);
+        scaled_case(t, WAN_MLX_8, m, k, n, false, 1, WAN_F32);
+        scaled_case(t, WAN_MLX_4, m, k, n, false, k / 2, WAN_BF16);
+    }
+    scaled_case(t, WAN_MLX_8, 20, 1152, 17, false, 12, WAN_BF16); /* groups across pieces of 512 */
+}
+
 /* The same bits from any number of threads. */
 CHECK(linear_threads) {
     static const int64_t shape[][3] = {

@@ -81,25 +81,6 @@ static tensor device_place(void *device, tensor host, error *err) {
     return host;
 }
 
-void wan_cpu_unpack(const cpu_kernels *k, dtype type, float *dst, const void *src, int64_t n) {
-    switch (type) {
-    case WAN_F32:
-        memcpy(dst, src, (size_t)n * sizeof *dst);
-        break;
-    case WAN_F16:
-        k->unpack_f16(dst, src, n);
-        break;
-    case WAN_BF16:
-        k->unpack_bf16(dst, src, n);
-        break;
-    case WAN_Q8_0:
-        k->unpack_q8_0(dst, src, n);
-        break;
-    default:
-        assert(!"a weight of this type was let through");
-    }
-}
-
 const backend wan_backend_cpu = {
     .name = "cpu",
     .fixed_bytes = fixed_bytes,

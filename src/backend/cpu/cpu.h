@@ -43,6 +43,9 @@ void *wan_cpu_open(int threads, unsigned have, error *err);
 
 /* n elements (whole blocks) of any weight type to f32; src may be unaligned. */
 void wan_cpu_unpack(const cpu_kernels *k, dtype type, float *dst, const void *src, int64_t n);
+/* Columns [from, from + n), whole blocks, of a row of a weight with its scales. */
+void wan_cpu_unpack_row(const cpu_kernels *k, const linear *l, float *dst, int64_t row,
+                        int64_t from, int64_t n);
 /* x = act(x + bias); bias may be NULL. */
 void wan_cpu_finish(const cpu_kernels *k, float *x, const float *bias, int64_t n, activation act);
 
@@ -62,7 +65,7 @@ void wan_cpu_add(compute *c, tensor x, tensor y);
 void wan_cpu_add_gated(compute *c, tensor x, tensor y, by_frame gate);
 void wan_cpu_mul(compute *c, tensor x, tensor y);
 void wan_cpu_activate(compute *c, tensor dst, tensor x, activation act);
-void wan_cpu_rows(compute *c, tensor dst, tensor table, tensor ids);
+void wan_cpu_rows(compute *c, tensor dst, const linear *table, tensor ids);
 void wan_cpu_add_vector(compute *c, tensor dst, tensor x, tensor v);
 void wan_cpu_patchify(compute *c, tensor dst, tensor x, const int64_t patch[3]);
 void wan_cpu_unpatchify(compute *c, tensor dst, tensor x, const int64_t patch[3]);

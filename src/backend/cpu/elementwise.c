@@ -9,6 +9,7 @@ typedef struct operands {
     const cpu_device *d;
     tensor dst, x, y;
     by_frame gate;
+    const linear *table;
     activation act;
 } operands;
 
@@ -87,21 +88,19 @@ void wan_cpu_activate(compute *c, tensor dst, tensor x, activation act) {
 }
 
 static void rows_piece(void *arg, int64_t from, int64_t to, int worker) {
-    const operands *o = arg; /* x is the table, y the ids */
-    int64_t dim = o->x.dim[1];
-    size_t row_bytes = wan_bytes(wan_tensor(o->x.type, 1, &dim, NULL));
+    const operands *o = arg; /* y holds the ids */
+    int64_t dim = o->dst.dim[1];
     (void)worker;
     for (int64_t i = from; i < to; i++) {
         int32_t id = ((const int32_t *)o->y.data)[i];
-        assert(id >= 0 && id < o->x.dim[0]);
-        wan_cpu_unpack(&o->d->k, o->x.type, (float *)o->dst.data + i * dim,
-                       (const char *)o->x.data + row_bytes * (size_t)id, dim);
+        assert(id >= 0 && id < o->table->weight.dim[0]);
+        wan_cpu_unpack_row(&o->d->k, o->table, (float *)o->dst.data + i * dim, id, 0, dim);
     }
 }
 
-void wan_cpu_rows(compute *c, tensor dst, tensor table, tensor ids) {
-    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = table, .y = ids};
-    wan_team_run(o.d->team, ids.dim[0], wan_cpu_grain(table.dim[1]), rows_piece, &o);
+void wan_cpu_rows(compute *c, tensor dst, const linear *table, tensor ids) {
+    operands o = {.d = wan_cpu_device(c), .dst = dst, .y = ids, .table = table};
+    wan_team_run(o.d->team, ids.dim[0], wan_cpu_grain(dst.dim[1]), rows_piece, &o);
 }
 
 static void add_vector_piece(void *arg, int64_t first, int64_t end, int worker) {
@@ -132,7 +131,11 @@ typedef struct patches {
 } patches;
 
 static patches patches_of(tensor latents, tensor tokens, const int64_t patch[3]) {
-    patches p = {.channels = latents.dim[0], .plane = 1, .cells = 1, .latents = latents.data, .tokens = tokens.data};
+    patches p = {.channels = latents.dim[0],
+                 .plane = 1,
+                 .cells = 1,
+                 .latents = latents.data,
+                 .tokens = tokens.data};
     for (int i = 0; i < 3; i++) {
         p.patch[i] = patch[i];
         p.size[i] = latents.dim[i + 1];
@@ -166,7 +169,8 @@ static void patchify_piece(void *arg, int64_t first, int64_t end, int worker) {
 
 void wan_cpu_patchify(compute *c, tensor dst, tensor x, const int64_t patch[3]) {
     patches p = patches_of(x, dst, patch);
-    wan_team_run(wan_cpu_device(c)->team, dst.dim[0], wan_cpu_grain(dst.dim[1]), patchify_piece, &p);
+    wan_team_run(wan_cpu_device(c)->team, dst.dim[0], wan_cpu_grain(dst.dim[1]), patchify_piece,
+                 &p);
 }
 
 static void unpatchify_piece(void *arg, int64_t first, int64_t end, int worker) {

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tensor/tensor.h"
+
 /* Instruction sets, as bits. */
 enum { CPU_SCALAR = 0, CPU_AVX2 = 1 /* with FMA and F16C */, CPU_AVX512 = 2 /* F, BW, DQ, VL */ };
 
@@ -42,10 +44,8 @@ typedef struct cpu_kernels {
     void (*scale_columns)(float *x, int64_t rows, const float *factor);
 
     /* n elements of a stored type to f32; n is a multiple of the type's block, src may be
-     * unaligned. */
-    void (*unpack_f16)(float *dst, const void *src, int64_t n);
-    void (*unpack_bf16)(float *dst, const void *src, int64_t n);
-    void (*unpack_q8_0)(float *dst, const void *src, int64_t n);
+     * unaligned.  NULL: wan_dequantise, the scalar twin of all. */
+    void (*unpack[WAN_DTYPES])(float *dst, const void *src, int64_t n);
 
     /* In place. */
     void (*gelu_tanh)(float *x, int64_t n);

@@ -56,6 +56,9 @@ WORD vec v_from_bf16(const void *p) {
 WORD vec v_from_i8(const void *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p)));
 }
+WORD vec v_from_bytes(__m128i b) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b));
+}
 
 typedef struct wide {
     __m256d s[2];

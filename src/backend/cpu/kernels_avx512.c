@@ -53,6 +53,7 @@ WORD vec v_from_bf16(const void *p) {
 WORD vec v_from_i8(const void *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
 }
+WORD vec v_from_bytes(__m128i b) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b)); }
 
 typedef struct wide {
     __m512d s[2];

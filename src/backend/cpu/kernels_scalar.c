@@ -59,47 +59,6 @@ static void scale_columns_scalar(float *x, int64_t rows, const float *factor) {
             x[r * NR + j] *= factor[j];
 }
 
-static float f16_to_f32(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 0x3ff,
-             bits;
-    float f;
-    if (exponent == 0) { /* zero or subnormal: fraction * 2^-24 */
-        f = (float)fraction * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    bits = sign | (exponent == 31 ? 0x7f800000 : (exponent + 112) << 23) | fraction << 13;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-static void unpack_f16_scalar(float *dst, const void *src, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        uint16_t h;
-        memcpy(&h, (const char *)src + 2 * i, sizeof h);
-        dst[i] = f16_to_f32(h);
-    }
-}
-
-static void unpack_bf16_scalar(float *dst, const void *src, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        uint16_t h;
-        memcpy(&h, (const char *)src + 2 * i, sizeof h);
-        uint32_t bits = (uint32_t)h << 16;
-        memcpy(&dst[i], &bits, sizeof bits);
-    }
-}
-
-static void unpack_q8_0_scalar(float *dst, const void *src, int64_t n) {
-    const char *block = src;
-    for (int64_t i = 0; i < n; i += 32, block += 34) {
-        uint16_t h;
-        memcpy(&h, block, sizeof h);
-        float d = f16_to_f32(h);
-        for (int j = 0; j < 32; j++)
-            dst[i + j] = d * (float)(int8_t)block[2 + j];
-    }
-}
-
 /* x/2 (1 + tanh u) with u = sqrt(2/pi) (x + 0.044715 x^3), written as x / (1 + exp(-2u)): nothing
  * cancels. */
 static void gelu_tanh_scalar(float *x, int64_t n) {
@@ -153,9 +112,6 @@ void wan_cpu_kernels_init(cpu_kernels *k, unsigned have) {
         .transpose = transpose_scalar,
         .softmax_tile = softmax_tile_scalar,
         .scale_columns = scale_columns_scalar,
-        .unpack_f16 = unpack_f16_scalar,
-        .unpack_bf16 = unpack_bf16_scalar,
-        .unpack_q8_0 = unpack_q8_0_scalar,
         .gelu_tanh = gelu_tanh_scalar,
         .silu = silu_scalar,
         .sum = sum_scalar,

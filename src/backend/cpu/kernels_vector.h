@@ -6,7 +6,7 @@
  * (n < LANES) v_add v_sub v_mul v_div v_max (b when a is NaN) v_fma (a b + c) v_fnma (c - a b)
  * v_round v_below (x < limit ? a : b)   v_unless_below (x < limit ? 0 : a)   v_power (2^n for whole
  * n, -126..127) v_even v_odd v_swap (within pairs)   v_fmaddsub (a b - c, a b + c) v_from_f16
- * v_from_bf16 v_from_i8 (from memory) wide, w_zero w_add (sum += x) w_add_square w_total: sums in
+ * v_from_bf16 v_from_i8 (from memory) v_from_bytes (kernels_unpack.h) wide, w_zero w_add (sum += x) w_add_square w_total: sums in
  * double Results depend on the values alone, not on where in a row they stand. */
 #ifndef WAN_BACKEND_CPU_KERNELS_VECTOR_H
 #define WAN_BACKEND_CPU_KERNELS_VECTOR_H
@@ -185,39 +185,7 @@ static void scale_columns(float *x, int64_t rows, const float *factor) {
     }
 }
 
-/* A half-precision number or the last few of a row. */
-INLINE vec part_from_2_bytes(const char *src, int64_t n, bool bf16) {
-    uint16_t h[LANES] = {0};
-    memcpy(h, src, (size_t)n * sizeof *h);
-    return bf16 ? v_from_bf16(h) : v_from_f16(h);
-}
-
-static void unpack_f16(float *dst, const void *src, int64_t n) {
-    const char *from = src;
-    for (; n >= LANES; n -= LANES, dst += LANES, from += 2 * LANES)
-        v_store(dst, v_from_f16(from));
-    if (n)
-        v_store_part(dst, part_from_2_bytes(from, n, false), (int)n);
-}
-
-static void unpack_bf16(float *dst, const void *src, int64_t n) {
-    const char *from = src;
-    for (; n >= LANES; n -= LANES, dst += LANES, from += 2 * LANES)
-        v_store(dst, v_from_bf16(from));
-    if (n)
-        v_store_part(dst, part_from_2_bytes(from, n, true), (int)n);
-}
-
-static void unpack_q8_0(float *dst, const void *src, int64_t n) {
-    const char *block = src;
-    for (; n > 0; n -= 32, dst += 32, block += 34) {
-        uint16_t h;
-        memcpy(&h, block, sizeof h);
-        vec d = v_set(_cvtsh_ss(h));
-        for (int i = 0; i < 32; i += LANES)
-            v_store(dst + i, v_mul(d, v_from_i8(block + 2 + i)));
-    }
-}
+#include "backend/cpu/kernels_unpack.h"
 
 INLINE vec v_silu(vec x) {
     return v_div(x, v_add(v_set(1), v_exp(v_sub(v_zero(), x))));
@@ -302,9 +270,6 @@ INLINE void fill_table(cpu_kernels *k) {
         .transpose = transpose,
         .softmax_tile = softmax_tile,
         .scale_columns = scale_columns,
-        .unpack_f16 = unpack_f16,
-        .unpack_bf16 = unpack_bf16,
-        .unpack_q8_0 = unpack_q8_0,
         .gelu_tanh = gelu_tanh,
         .silu = silu,
         .sum = sum,
@@ -312,6 +277,7 @@ INLINE void fill_table(cpu_kernels *k) {
         .normalise = normalise,
         .rotate = rotate,
     };
+    fill_unpack(k);
 }
 
 #endif

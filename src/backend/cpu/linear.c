@@ -29,8 +29,8 @@ typedef struct job {
     const cpu_device *d;
     float *dst;
     const float *x, *bias;
-    tensor weight;
-    size_t row_bytes;
+    const linear *l;
+    size_t row_bytes; /* of the weight */
     int64_t m, n, k;
     activation act;
 } job;
@@ -54,11 +54,8 @@ static void prefetch(const void *first, size_t stride, int64_t rows, size_t byte
 /* Rows [row, row + count) of the matrix, columns [k0, k0 + kc), to f32 rows of kc. */
 static void unpack_rows(const job *j, float *rows, int64_t row, int64_t count, int64_t k0,
                         int64_t kc) {
-    const dtype_info *type = wan_dtype(j->weight.type);
-    const char *src = (const char *)j->weight.data + j->row_bytes * (size_t)row;
-    src += k0 / type->block * type->bytes;
     for (int64_t r = 0; r < count; r++)
-        wan_cpu_unpack(&j->d->k, j->weight.type, rows + r * kc, src + j->row_bytes * (size_t)r, kc);
+        wan_cpu_unpack_row(&j->d->k, j->l, rows + r * kc, row + r, k0, kc);
 }
 
 /* The weights of outputs [n0, n0 + nc) as panels [kc, nr] one after another. */
@@ -145,13 +142,13 @@ static void pack_few(const job *j, float *panel, int64_t m0, int64_t k0) {
  * each panel. */
 static void few_rows_tile(const job *j, const float *panels, float *space, int64_t n0, int rows) {
     const cpu_kernels *k = &j->d->k;
-    const dtype_info *type = wan_dtype(j->weight.type);
+    const dtype_info *type = wan_dtype(j->l->weight.type);
     float *tile = space + CPU_MR_MAX * KC;
     for (int64_t k0 = 0; k0 < j->k; k0 += KC) {
         int64_t kc = least(KC, j->k - k0);
         const float *a[CPU_MR_MAX];
         unpack_rows(j, space, n0, rows, k0, kc);
-        prefetch((const char *)j->weight.data + j->row_bytes * (size_t)(n0 + k->mr) +
+        prefetch((const char *)j->l->weight.data + j->row_bytes * (size_t)(n0 + k->mr) +
                      k0 / type->block * type->bytes,
                  j->row_bytes, least(k->mr, j->n - n0 - k->mr),
                  (size_t)(kc / type->block * type->bytes));
@@ -201,7 +198,7 @@ void wan_cpu_linear(compute *c, tensor dst, tensor x, const linear *l, activatio
              .dst = dst.data,
              .x = x.data,
              .bias = l->bias.data,
-             .weight = l->weight,
+             .l = l,
              .m = x.dim[0],
              .n = l->weight.dim[0],
              .k = x.dim[1],
