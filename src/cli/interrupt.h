@@ -6,6 +6,8 @@
 
 /* Also ignores SIGPIPE and SIGXFSZ, so that a reader that left or a file too large is an error of the write. */
 void wan_interrupt_install(void);
+/* Back to ending at once, for work that leaves nothing behind. */
+void wan_interrupt_restore(void);
 /* Non-zero once SIGINT, SIGTERM or SIGHUP came.  The argument fits wan_callbacks and is not used. */
 int wan_interrupted(void *unused);
 

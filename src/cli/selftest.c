@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 
 typedef struct tally {
     report *report;
@@ -28,6 +29,7 @@ wan_status wan_command_selftest(invocation *v, error *err) {
     char demo[4096];
     wan_model_options options;
     tally t = {.report = v->report};
+    wan_interrupt_restore();
     if (wan_model_choose(v, demo, &options, err) != WAN_OK)
         return err->code;
     wan_model *m = wan_model_open(&options, err);
