@@ -49,7 +49,8 @@ static double seconds_left(const run *r, double stage_share) {
         all += r->cost[s].flops;
         done += s < r->stage ? r->cost[s].flops : s == r->stage ? r->cost[s].flops * stage_share : 0;
     }
-    return done > 0 ? (now() - r->began) * (all - done) / done : -1;
+    /* The text is so little work that it says nothing about the rest. */
+    return done > 0.01 * all ? (now() - r->began) * (all - done) / done : -1;
 }
 
 static int report(void *owner, int done, int total) {
