@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Short names for what cmake, ctest and tools/ do.  Packages that are missing are installed by `tools/setup.sh`.
+# Short names for what cmake, ctest and tools/ do.  Packages that are missing are installed by
+# `tools/setup.sh`.
 PREFIX ?= /usr/local
 BUILD := build
 

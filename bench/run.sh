@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# run.sh [WAN [MODEL]] - the demo clip by `wan` and by diffusers, one after the other on this machine; see demo.py.
+# run.sh [WAN [MODEL]] - the demo clip by `wan` and by diffusers, one after the other on this
+# machine; see demo.py.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 wan=${1:-$here/../build/wan}

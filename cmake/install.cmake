@@ -13,8 +13,9 @@ foreach(folder ${folders})
     list(APPEND objects $<TARGET_OBJECTS:wan_${folder}>)
 endforeach()
 
-# The static libraries of the folders are compiled as position-independent code with hidden visibility, so their objects
-# serve here too.  The version script hides what the C++ library's templates would export.
+# The static libraries of the folders are compiled as position-independent code with hidden
+# visibility, so their objects serve here too.  The version script hides what the C++ library's
+# templates would export.
 add_library(wan_shared SHARED ${objects})
 set_target_properties(wan_shared PROPERTIES
     OUTPUT_NAME wan EXPORT_NAME wan LINKER_LANGUAGE CXX

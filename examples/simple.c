@@ -4,7 +4,8 @@
 #include <wan.h>
 
 static int save(void *path, const uint8_t *rgb, int first, int count, int width, int height) {
-    FILE *f = fopen(path, "wb"); /* frames arrive in order, so the last call leaves the last frame */
+    FILE *f =
+        fopen(path, "wb"); /* frames arrive in order, so the last call leaves the last frame */
     if (!f || first < 0)
         return 1;
     fprintf(f, "P6\n%d %d\n255\n", width, height);
@@ -16,8 +17,8 @@ static int save(void *path, const uint8_t *rgb, int first, int count, int width,
 int main(int argc, char **argv) {
     if (argc != 4)
         return WAN_E_USAGE;
-    wan_error err = { WAN_OK, "" };
-    wan_model *model = wan_model_open(&(wan_model_options){ .model = argv[1] }, &err);
+    wan_error err = {WAN_OK, ""};
+    wan_model *model = wan_model_open(&(wan_model_options){.model = argv[1]}, &err);
     wan_params params;
     wan_params_init(&params);
     params.prompt = argv[2];
@@ -25,7 +26,7 @@ int main(int argc, char **argv) {
     params.frames = 5;
     params.steps = 4;
     if (model)
-        wan_generate(model, &params, &(wan_callbacks){ .user = argv[3], .frames = save }, NULL, &err);
+        wan_generate(model, &params, &(wan_callbacks){.user = argv[3], .frames = save}, NULL, &err);
     wan_model_close(model);
     if (err.code)
         fprintf(stderr, "simple: %s\n", err.message);

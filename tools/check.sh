@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# check.sh - builds everything and runs every test; the last line is "N passed, N failed" over all suites.
-# A test of ctest counts once.  Unit tests, fuzzing corpora and goldens run a second time in the `dev` build, under ASan
-# and UBSan.
+# check.sh - builds everything and runs every test; the last line is "N passed, N failed" over all
+# suites. A test of ctest counts once.  Unit tests, fuzzing corpora and goldens run a second time in
+# the `dev` build, under ASan and UBSan.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 tools/setup.sh check || exit 1

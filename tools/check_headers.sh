@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# check_headers.sh - each header compiles by itself, without a warning: C11 for all, and C++17 for wan.h.
+# check_headers.sh - each header compiles by itself, without a warning: C11 for all, and C++17 for
+# wan.h.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 flags="-Iinclude -Isrc -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wpedantic -Wundef -Werror -fsyntax-only"

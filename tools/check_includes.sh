@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# check_includes.sh [SRC] - includes point one way: cli -> media, pipeline -> model, sample, text -> weights -> io ->
-# tensor -> base.  Only backend/backend.h, the interface, is open to folders above; what lies in a backend's own folder is
-# named by itself and by registry.c alone.
+# check_includes.sh [SRC] - includes point one way: cli -> media, pipeline -> model, sample, text ->
+# weights -> io -> tensor -> base.  Only backend/backend.h, the interface, is open to folders above;
+# what lies in a backend's own folder is named by itself and by registry.c alone.
 set -eu
 cd "${1:-$(dirname "$0")/../src}"
 

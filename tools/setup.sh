@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh build|check|fuzz - installs what a build, or the tests, need and this machine does not have.
-# Looks for commands, pkg-config modules and Python modules, not for packages, so anything that provides them will do.
-# Installs with apt-get as root or through sudo; where neither works it says what is missing and exits with 1.
+# setup.sh build|check|fuzz - installs what a build, or the tests, need and this machine does not
+# have. Looks for commands, pkg-config modules and Python modules, not for packages, so anything
+# that provides them will do. Installs with apt-get as root or through sudo; where neither works it
+# says what is missing and exits with 1.
 set -eu
 goal=${1:-build}
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* noise.h - the numbers torch.randn gives on a CPU with AVX2 or AVX-512, bit for bit: sampling.md 9.2.
- * One generator per job; draws follow each other as in torch.  Not thread-safe. */
+/* noise.h - the numbers torch.randn gives on a CPU with AVX2 or AVX-512, bit for bit:
+ * sampling.md 9.2. One generator per job; draws follow each other as in torch.  Not thread-safe. */
 #ifndef WAN_SAMPLE_NOISE_H
 #define WAN_SAMPLE_NOISE_H
 

@@ -14,10 +14,12 @@ void wan_solver_close(solver *s);
 int wan_solver_steps(const solver *s);
 const float *wan_solver_sigmas(const solver *s);    /* [steps + 1] */
 const float *wan_solver_timesteps(const solver *s); /* [steps], what the network is told */
-/* True for the Turbo samplers: each step but the last adds fresh noise, and guidance is not used. */
+/* True for the Turbo samplers: each step but the last adds fresh noise, and guidance is not used.
+ */
 bool wan_solver_renoises(const solver *s);
 
-/* Step i (0, 1, ... in order): x[n] from velocity[n], in place.  The Turbo samplers return the clean estimate. */
+/* Step i (0, 1, ... in order): x[n] from velocity[n], in place.  The Turbo samplers return the
+ * clean estimate. */
 void wan_solver_step(solver *s, int i, float *x, const float *velocity);
 /* Turbo, after step i but not the last: x = (1 - sigma) x + sigma noise at the next level. */
 void wan_solver_renoise(const solver *s, int i, float *x, const float *noise);

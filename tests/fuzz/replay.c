@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* replay.c - runs a fuzz target once on every file of the folders it is given, and on nothing at all. */
+/* replay.c - runs a fuzz target once on every file of the folders it is given, and on nothing at
+ * all. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

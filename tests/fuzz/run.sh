@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# run.sh [RUNS [NAME...]] - libFuzzer on every target, or the named ones, RUNS inputs each (default ten million), under
-# ASan and UBSan.  New inputs of interest stay in build-fuzz/corpus/NAME; a crash leaves its input in build-fuzz.
+# run.sh [RUNS [NAME...]] - libFuzzer on every target, or the named ones, RUNS inputs each (default
+# ten million), under ASan and UBSan.  New inputs of interest stay in build-fuzz/corpus/NAME; a
+# crash leaves its input in build-fuzz.
 set -eu
 cd "$(dirname "$0")/../.."
 runs=${1:-10000000}

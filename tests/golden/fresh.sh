@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# fresh.sh [N [FIRST_SEED [WAN]]] - makes N new random models (default 3) and their goldens, and checks `wan` on them in
-# every layout: nothing may depend on the models that are stored here.  Needs torch and diffusers, see
-# tools/golden/python.sh; about a minute a model.  Not part of `make check`.
+# fresh.sh [N [FIRST_SEED [WAN]]] - makes N new random models (default 3) and their goldens, and
+# checks `wan` on them in every layout: nothing may depend on the models that are stored here.
+# Needs torch and diffusers, see tools/golden/python.sh; about a minute a model.  Not part of `make
+# check`.
 set -eu
 count=${1:-3}
 first=${2:-$(date +%s)}

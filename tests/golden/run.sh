@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# run.sh WAN DIR MODEL [ARGS...] - check_golden.py on DIR with MODEL; status 77 (skipped) where the model is absent.
+# run.sh WAN DIR MODEL [ARGS...] - check_golden.py on DIR with MODEL; status 77 (skipped) where the
+# model is absent.
 set -eu
 wan=$1
 dir=$2

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# install.sh STEP BUILD SCRATCH - one test on a tree installed from BUILD; the step `tree` installs it.
+# install.sh STEP BUILD SCRATCH - one test on a tree installed from BUILD; the step `tree` installs
+# it.
 set -eu
 step=$1
 build=$2

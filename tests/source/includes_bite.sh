@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The include check must find each kind of fault: one source tree with every fault in it, and one without.
+# The include check must find each kind of fault: one source tree with every fault in it, and one
+# without.
 set -eu
 check=$(cd "$(dirname "$0")/../.." && pwd)/tools/check_includes.sh
 work=$(mktemp -d)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# python.sh ARGS... - runs a Python that has torch and diffusers: $PYTHON if set, otherwise one that is set up on first use
-# from PyPI in the user's cache (5 GB; minutes).
+# python.sh ARGS... - runs a Python that has torch and diffusers: $PYTHON if set, otherwise one that
+# is set up on first use from PyPI in the user's cache (5 GB; minutes).
 set -eu
 if [ -z "${PYTHON:-}" ]; then
     cache=${XDG_CACHE_HOME:-$HOME/.cache}/wan-reference
