@@ -13,7 +13,8 @@ static bool is_folder(const char *path) {
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* A folder next to the program, wherever that was moved: build/wan, or bin/wan of an installation. */
+/* A folder next to the program, wherever that was moved: build/wan, or bin/wan of an installation.
+ */
 static bool beside_program(const char *relative, char path[4096]) {
     char exe[PATH_MAX], joined[PATH_MAX + 64], real[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 1);
@@ -25,7 +26,8 @@ static bool beside_program(const char *relative, char path[4096]) {
         return false;
     *slash = '\0';
     snprintf(joined, sizeof joined, "%s/%s", exe, relative);
-    return realpath(joined, real) && is_folder(real) && (size_t)snprintf(path, 4096, "%s", real) < 4096;
+    return realpath(joined, real) && is_folder(real) &&
+           (size_t)snprintf(path, 4096, "%s", real) < 4096;
 }
 
 static bool find_demo(char path[4096]) {
@@ -40,7 +42,8 @@ static bool find_demo(char path[4096]) {
     return false;
 }
 
-wan_status wan_model_choose(const invocation *v, char demo[4096], wan_model_options *options, error *err) {
+wan_status wan_model_choose(const invocation *v, char demo[4096], wan_model_options *options,
+                            error *err) {
     *options = v->r.model;
     options->log = wan_report_log;
     options->log_user = v->report;
@@ -48,7 +51,8 @@ wan_status wan_model_choose(const invocation *v, char demo[4096], wan_model_opti
     if (options->model || complete)
         return WAN_OK;
     if (!find_demo(demo))
-        return wan_fail(err, WAN_E_IO, "the demo model is not beside the program nor at %s; -m names a model",
+        return wan_fail(err, WAN_E_IO,
+                        "the demo model is not beside the program nor at %s; -m names a model",
                         WAN_DEMO_INSTALLED);
     options->model = demo;
     wan_report_note(v->report, "using the demo model (%s); -m chooses another", demo);

@@ -17,8 +17,8 @@ typedef struct invocation {
 
 typedef struct command {
     const char *name;
-    unsigned bit; /* FOR_ of params.h */
-    int operands; /* exactly as many */
+    unsigned bit;      /* FOR_ of params.h */
+    int operands;      /* exactly as many */
     const char *usage; /* what stands between the name and the options */
     const char *summary;
     const char *details;
@@ -36,7 +36,9 @@ wan_status wan_command_inspect(invocation *v, error *err);
 wan_status wan_command_convert(invocation *v, error *err);
 wan_status wan_command_bench(invocation *v, error *err);
 
-/* The options r asks for, with the demo model where no other is named; says so.  `demo` keeps its path. */
-wan_status wan_model_choose(const invocation *v, char demo[4096], wan_model_options *options, error *err);
+/* The options r asks for, with the demo model where no other is named; says so.  `demo` keeps its
+ * path. */
+wan_status wan_model_choose(const invocation *v, char demo[4096], wan_model_options *options,
+                            error *err);
 
 #endif

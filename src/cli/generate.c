@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wan generate: everything that can be refused is refused first, then the job runs, then the clip gets its name. */
+/* wan generate: everything that can be refused is refused first, then the job runs, then the clip
+ * gets its name. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,7 @@
 /* One clip in the making.  Owns what is not in the invocation. */
 typedef struct session {
     invocation *v;
-    request asked;  /* resolved: what the clip is made with */
+    request asked; /* resolved: what the clip is made with */
     char demo[4096], name[64];
     wan_model *model;
     picture picture;
@@ -29,10 +30,11 @@ typedef struct session {
     output_spec spec;
     output *out;
     double seconds[4];
-    error fault;    /* of a callback: the library only learns that it failed */
+    error fault; /* of a callback: the library only learns that it failed */
 } session;
 
-/* ------------------------------------------------------------------------------------------------ what was asked */
+/* ------------------------------------------------------------------------------------------------
+ * what was asked */
 
 static wan_status check_asked(session *s, error *err) {
     request *r = &s->asked;
@@ -51,7 +53,8 @@ static wan_status check_asked(session *s, error *err) {
     }
     bool to_stdout = strcmp(r->output, "-") == 0;
     if (to_stdout && (r->json || r->dry_run))
-        return wan_fail(err, WAN_E_USAGE, "%s and -o - both write to standard output", r->json ? "--json" : "--dry-run");
+        return wan_fail(err, WAN_E_USAGE, "%s and -o - both write to standard output",
+                        r->json ? "--json" : "--dry-run");
     if (to_stdout)
         s->v->report->result = stderr;
     return wan_output_kind(r->output, err);
@@ -64,9 +67,11 @@ static wan_status read_picture(session *s, error *err) {
     if (wan_picture_open(path, &s->picture, err) != WAN_OK)
         return err->code;
     if (s->picture.transparent)
-        wan_report_log(s->v->report, WAN_LOG_WARN, "the picture has transparent parts; transparency is ignored");
+        wan_report_log(s->v->report, WAN_LOG_WARN,
+                       "the picture has transparent parts; transparency is ignored");
     if (s->picture.profile)
-        wan_report_log(s->v->report, WAN_LOG_WARN, "the picture has a colour profile other than sRGB; it is ignored");
+        wan_report_log(s->v->report, WAN_LOG_WARN,
+                       "the picture has a colour profile other than sRGB; it is ignored");
     s->image = (wan_image){s->picture.rgb, s->picture.width, s->picture.height};
     s->asked.clip.image = &s->image;
     return WAN_OK;
@@ -86,10 +91,11 @@ static wan_status read_noise(session *s, const int64_t shape[4], error *err) {
     if (!n)
         wan_fail(err, WAN_E_SHAPE, "%s: no tensor noise in it", path);
     else if (n->t.type != WAN_F32)
-        wan_fail(err, WAN_E_TYPE, "%s: noise is %s, it must be F32", path, wan_dtype(n->t.type)->name);
+        wan_fail(err, WAN_E_TYPE, "%s: noise is %s, it must be F32", path,
+                 wan_dtype(n->t.type)->name);
     else if (!wan_same_shape(n->t, want))
-        wan_fail(err, WAN_E_SHAPE, "%s: noise is %s, this clip needs %s", path, wan_shape_text(n->t, a, sizeof a),
-                 wan_shape_text(want, b, sizeof b));
+        wan_fail(err, WAN_E_SHAPE, "%s: noise is %s, this clip needs %s", path,
+                 wan_shape_text(n->t, a, sizeof a), wan_shape_text(want, b, sizeof b));
     else if (!(s->noise = malloc(wan_bytes(want))))
         wan_fail(err, WAN_E_MEMORY, "no memory for %zu bytes of noise", wan_bytes(want));
     else
@@ -105,7 +111,8 @@ static wan_status resolve(session *s, error *err) {
     job resolved;
     if (r->fps.num)
         r->clip.fps = wan_rate_value(r->fps);
-    if (wan_job_begin(&resolved, s->model, &r->clip, err) != WAN_OK || read_noise(s, resolved.shape, err) != WAN_OK)
+    if (wan_job_begin(&resolved, s->model, &r->clip, err) != WAN_OK ||
+        read_noise(s, resolved.shape, err) != WAN_OK)
         return err->code;
     resolved.p.noise = s->noise;
     r->clip = resolved.p;
@@ -133,10 +140,12 @@ static wan_status prepare(session *s, error *err) {
     s->model = wan_model_open(&options, err);
     if (!s->model || read_picture(s, err) != WAN_OK || resolve(s, err) != WAN_OK)
         return err->code;
-    return wan_memory_plan(s->model, &s->asked.clip, wan_output_memory(&s->spec), before + s->picture.peak, &s->plan, err);
+    return wan_memory_plan(s->model, &s->asked.clip, wan_output_memory(&s->spec),
+                           before + s->picture.peak, &s->plan, err);
 }
 
-/* ------------------------------------------------------------------------------------------------------ the work */
+/* ------------------------------------------------------------------------------------------------------
+ * the work */
 
 static int on_progress(void *user, const wan_progress *p) {
     session *s = user;
@@ -182,15 +191,17 @@ static wan_status make_clip(session *s, error *err) {
     return wan_output_commit(out, err);
 }
 
-/* ------------------------------------------------------------------------------------------------------- the end */
+/* -------------------------------------------------------------------------------------------------------
+ * the end */
 
 static void report_event(session *s) {
     const double *t = s->seconds;
     wan_report_seeded(
         s->v->report, s->asked.clip.seed,
-        json_pack("{s:s, s:o, s:o, s:{s:f, s:f, s:f, s:f, s:f}, s:I, s:I}", "event", "done", "output",
-                  wan_report_text(s->asked.output), "settings", wan_settings_json(&s->asked), "seconds", "text", t[0],
-                  "encode", t[1], "denoise", t[2], "decode", t[3], "total", t[0] + t[1] + t[2] + t[3], "peak_rss",
+        json_pack("{s:s, s:o, s:o, s:{s:f, s:f, s:f, s:f, s:f}, s:I, s:I}", "event", "done",
+                  "output", wan_report_text(s->asked.output), "settings",
+                  wan_settings_json(&s->asked), "seconds", "text", t[0], "encode", t[1], "denoise",
+                  t[2], "decode", t[3], "total", t[0] + t[1] + t[2] + t[3], "peak_rss",
                   (json_int_t)wan_memory_peak(), "plan_peak", (json_int_t)s->plan.peak));
 }
 
@@ -205,11 +216,12 @@ static void report_done(session *s) {
     const double *t = s->seconds;
     char *again = wan_settings_command(r, s->v->program, r->output);
     wan_report_plain(to->result, strcmp(r->output, "-") == 0 ? "standard output" : r->output);
-    fprintf(to->result, ": %d frames of %dx%d at %s a second, seed %" PRIu64 ", made in %s\n", r->clip.frames,
-            r->clip.width, r->clip.height, wan_param_text(r, wan_param_find("fps", FOR_GENERATE), fps), r->clip.seed,
+    fprintf(to->result, ": %d frames of %dx%d at %s a second, seed %" PRIu64 ", made in %s\n",
+            r->clip.frames, r->clip.width, r->clip.height,
+            wan_param_text(r, wan_param_find("fps", FOR_GENERATE), fps), r->clip.seed,
             wan_report_seconds(t[0] + t[1] + t[2] + t[3], time));
-    fprintf(to->result, "memory: %s at most, %s planned\n", wan_report_bytes(wan_memory_peak(), peak),
-            wan_report_bytes(s->plan.peak, plan));
+    fprintf(to->result, "memory: %s at most, %s planned\n",
+            wan_report_bytes(wan_memory_peak(), peak), wan_report_bytes(s->plan.peak, plan));
     if (again)
         fprintf(to->result, "again:  %s -y\n", again);
     free(again);

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#define LINE 96  /* columns of a help text */
-#define LEFT 29  /* where the words about an option begin */
+#define LINE 96 /* columns of a help text */
+#define LEFT 29 /* where the words about an option begin */
 
 /* Words of text from column `at` on, continued at column `left`. */
 static void wrap(FILE *to, const char *text, int at, int left) {
@@ -61,13 +61,16 @@ void wan_help_overview(FILE *to) {
     size_t count;
     const command *c = wan_commands(&count);
     fputs("wan " WAN_VERSION " - video generation with the Wan models\n\n"
-          "usage: wan COMMAND [OPTIONS]\n\n", to);
+          "usage: wan COMMAND [OPTIONS]\n\n",
+          to);
     for (size_t i = 0; i < count; i++)
         fprintf(to, "  %-10s %s\n", c[i].name, c[i].summary);
-    fprintf(to, "  %-10s %s\n", "help", "print this, or the options of a command: wan help COMMAND");
+    fprintf(to, "  %-10s %s\n", "help",
+            "print this, or the options of a command: wan help COMMAND");
     fprintf(to, "  %-10s %s\n", "--version", "print the version");
     fputs("\nA first clip, with the demo model that comes with wan:\n\n"
-          "  wan generate -p \"a red star moving left on a blue background\" -o star.mp4\n", to);
+          "  wan generate -p \"a red star moving left on a blue background\" -o star.mp4\n",
+          to);
 }
 
 void wan_help_command(FILE *to, const command *c) {
@@ -142,7 +145,8 @@ void wan_help_man(FILE *to) {
     const command *c = wan_commands(&count);
     fputs(".TH WAN 1 \"\" \"wan " WAN_VERSION "\" \"User Commands\"\n"
           ".SH NAME\nwan \\- video generation with the Wan models\n"
-          ".SH SYNOPSIS\n", to);
+          ".SH SYNOPSIS\n",
+          to);
     for (size_t i = 0; i < count; i++) {
         fprintf(to, ".B wan %s\n", c[i].name);
         man_text(to, c[i].usage);
@@ -150,8 +154,10 @@ void wan_help_man(FILE *to) {
     }
     fputs(".B wan help\n[COMMAND]\n"
           ".SH DESCRIPTION\n"
-          "Makes video clips from words and pictures with the models of the Wan family, on this machine.\n"
-          "Long options may be shortened as long as they stay unambiguous; an option given twice counts the second time.\n",
+          "Makes video clips from words and pictures with the models of the Wan family, on this "
+          "machine.\n"
+          "Long options may be shortened as long as they stay unambiguous; an option given twice "
+          "counts the second time.\n",
           to);
     for (size_t i = 0; i < count; i++)
         man_command(to, &c[i]);
@@ -162,5 +168,6 @@ void wan_help_man(FILE *to) {
           ".TP\nWhat it will take\n"
           "wan generate \\-p \\(dqa red star\\(dq \\-\\-dry\\-run\n"
           ".TP\nThe command behind a clip\n"
-          "wan inspect star.mp4\n", to);
+          "wan inspect star.mp4\n",
+          to);
 }

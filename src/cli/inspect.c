@@ -11,7 +11,8 @@
 #include "io/safetensors.h"
 #include "media/clip.h"
 
-/* ----------------------------------------------------------------------------------------------------------- clips */
+/* -----------------------------------------------------------------------------------------------------------
+ * clips */
 
 /* MP4 and Matroska by their first bytes. */
 static bool looks_like_clip(const char *path) {
@@ -21,7 +22,8 @@ static bool looks_like_clip(const char *path) {
         return false;
     size_t n = fread(head, 1, sizeof head, f);
     fclose(f);
-    return n == sizeof head && (memcmp(head + 4, "ftyp", 4) == 0 || memcmp(head, "\x1A\x45\xDF\xA3", 4) == 0);
+    return n == sizeof head &&
+           (memcmp(head + 4, "ftyp", 4) == 0 || memcmp(head, "\x1A\x45\xDF\xA3", 4) == 0);
 }
 
 /* A safetensors file that wan generate wrote says so in its metadata; others are checkpoints. */
@@ -35,8 +37,10 @@ static char *settings_of_safetensors(const char *path) {
     return copy;
 }
 
-/* Prints what a clip was made with.  The comment may be anybody's, so it is checked like a command line. */
-static wan_status show_settings(invocation *v, const char *path, const char *text, json_t *event, error *err) {
+/* Prints what a clip was made with.  The comment may be anybody's, so it is checked like a command
+ * line. */
+static wan_status show_settings(invocation *v, const char *path, const char *text, json_t *event,
+                                error *err) {
     json_error_t why;
     json_t *settings = text ? json_loads(text, JSON_REJECT_DUPLICATES, &why) : NULL;
     request r;
@@ -68,9 +72,9 @@ static wan_status inspect_clip(invocation *v, const char *path, error *err) {
     if (wan_clip_inspect(path, &info, err) != WAN_OK)
         return err->code;
     double fps = info.fps_den > 0 ? (double)info.fps_num / info.fps_den : 0;
-    json_t *event = json_pack("{s:o, s:i, s:i, s:I, s:f, s:f}", "path", wan_report_text(path), "width", info.width,
-                              "height", info.height, "frames", (json_int_t)info.frames, "fps", fps, "seconds",
-                              info.seconds);
+    json_t *event = json_pack("{s:o, s:i, s:i, s:I, s:f, s:f}", "path", wan_report_text(path),
+                              "width", info.width, "height", info.height, "frames",
+                              (json_int_t)info.frames, "fps", fps, "seconds", info.seconds);
     if (!v->r.json) {
         wan_report_plain(stdout, path);
         printf(": a clip of %dx%d", info.width, info.height);
@@ -85,7 +89,8 @@ static wan_status inspect_clip(invocation *v, const char *path, error *err) {
     return err->code;
 }
 
-/* ----------------------------------------------------------------------------------------------------- checkpoints */
+/* -----------------------------------------------------------------------------------------------------
+ * checkpoints */
 
 static const char *text_of(const json_t *o, const char *key) {
     const char *s = json_string_value(json_object_get(o, key));
@@ -117,13 +122,12 @@ static void print_part(json_t *p) {
     printf(" (%s names)\n  tensors: %" JSON_INTEGER_FORMAT ", %s\n", text_of(p, "layout"),
            json_integer_value(json_object_get(p, "tensors")),
            wan_report_bytes((uint64_t)json_integer_value(json_object_get(p, "bytes")), bytes));
-    json_object_foreach(json_object_get(p, "types"), type, row)
-        printf("    %-6s %5" JSON_INTEGER_FORMAT " tensors, %s\n", type,
-               json_integer_value(json_object_get(row, "tensors")),
-               wan_report_bytes((uint64_t)json_integer_value(json_object_get(row, "bytes")), bytes));
-    json_object_foreach(json_object_get(p, "config"), type, value)
-        if (json_is_integer(value))
-            printf("  %s: %" JSON_INTEGER_FORMAT "\n", type, json_integer_value(value));
+    json_object_foreach(json_object_get(p, "types"), type, row) printf(
+        "    %-6s %5" JSON_INTEGER_FORMAT " tensors, %s\n", type,
+        json_integer_value(json_object_get(row, "tensors")),
+        wan_report_bytes((uint64_t)json_integer_value(json_object_get(row, "bytes")), bytes));
+    json_object_foreach(json_object_get(p, "config"), type, value) if (json_is_integer(value))
+        printf("  %s: %" JSON_INTEGER_FORMAT "\n", type, json_integer_value(value));
     print_names("missing", json_object_get(p, "missing"));
     print_names("unexpected", json_object_get(p, "unexpected"));
     if (*text_of(p, "problem")) {
@@ -136,8 +140,7 @@ static void print_part(json_t *p) {
 static void print_checkpoint(json_t *all) {
     size_t i;
     json_t *p;
-    json_array_foreach(json_object_get(all, "parts"), i, p)
-        print_part(p);
+    json_array_foreach(json_object_get(all, "parts"), i, p) print_part(p);
     if (*text_of(all, "tokenizer")) {
         fputs("tokenizer: ", stdout);
         wan_report_plain(stdout, text_of(all, "tokenizer"));

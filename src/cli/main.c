@@ -58,8 +58,8 @@ static wan_status run_command(const command *c, int argc, char **argv, report *s
     v.operand = argv + 1 + first;
     v.operands = argc - 1 - first;
     if (v.operands > c->operands)
-        return wan_fail(err, WAN_E_USAGE, "\"%.80s\" is not an option; usage: wan %s %s", v.operand[c->operands], c->name,
-                        c->usage);
+        return wan_fail(err, WAN_E_USAGE, "\"%.80s\" is not an option; usage: wan %s %s",
+                        v.operand[c->operands], c->name, c->usage);
     if (v.operands < c->operands)
         return wan_fail(err, WAN_E_USAGE, "usage: wan %s %s", c->name, c->usage);
     return c->run(&v, err);
@@ -79,7 +79,8 @@ static wan_status run(int argc, char **argv, report *say, error *err) {
         return help(argc, argv, err);
     const command *c = wan_command_find(name);
     if (!c)
-        return wan_fail(err, WAN_E_USAGE, "there is no command \"%.60s\"; wan help lists them", name);
+        return wan_fail(err, WAN_E_USAGE, "there is no command \"%.60s\"; wan help lists them",
+                        name);
     return run_command(c, argc, argv, say, err);
 }
 

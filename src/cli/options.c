@@ -18,7 +18,8 @@ typedef struct getopt_table {
 static void fill(getopt_table *t, unsigned command) {
     t->row = wan_params_table(&t->count);
     size_t n = 0, l = 0;
-    /* "+" is not wanted: options may follow operands; ":" tells a missing value from an unknown option. */
+    /* "+" is not wanted: options may follow operands; ":" tells a missing value from an unknown
+     * option. */
     t->letters[l++] = ':';
     for (size_t i = 0; i < t->count && n < ROWS_MAX; i++) {
         const param *p = &t->row[i];
@@ -44,7 +45,8 @@ static const param *row_of(const getopt_table *t, unsigned command, int value) {
     return NULL;
 }
 
-/* What getopt refused: `word` is the argument it stands in, optopt the row where it got that far. */
+/* What getopt refused: `word` is the argument it stands in, optopt the row where it got that far.
+ */
 static wan_status refused(const getopt_table *t, unsigned command, const char *word, error *err) {
     const param *p = row_of(t, command, optopt);
     if (p && optopt >= LONG_BASE)
@@ -57,7 +59,8 @@ static wan_status refused(const getopt_table *t, unsigned command, const char *w
     size_t used = 0;
     for (size_t i = 0; i < t->count && used < sizeof meant; i++)
         if (t->row[i].commands & command && strncmp(t->row[i].name, name, strlen(name)) == 0)
-            used += (size_t)snprintf(meant + used, sizeof meant - used, "%s--%s", used ? ", " : "", t->row[i].name);
+            used += (size_t)snprintf(meant + used, sizeof meant - used, "%s--%s", used ? ", " : "",
+                                     t->row[i].name);
     if (used)
         return wan_fail(err, WAN_E_USAGE, "--%s may mean %s", name, meant);
     p = wan_param_nearest(name, command);
@@ -66,7 +69,8 @@ static wan_status refused(const getopt_table *t, unsigned command, const char *w
     return wan_fail(err, WAN_E_USAGE, "unknown option --%s", name);
 }
 
-wan_status wan_options_parse(request *r, unsigned command, int argc, char **argv, int *operands, error *err) {
+wan_status wan_options_parse(request *r, unsigned command, int argc, char **argv, int *operands,
+                             error *err) {
     getopt_table t;
     fill(&t, command);
     optind = 1;
@@ -82,7 +86,8 @@ wan_status wan_options_parse(request *r, unsigned command, int argc, char **argv
         if (!p)
             return wan_fail(err, WAN_E_INTERNAL, "option %s is in no table", word);
         if (value == ':')
-            return wan_fail(err, WAN_E_USAGE, "--%s needs a value: --%s %s", p->name, p->name, p->metavar);
+            return wan_fail(err, WAN_E_USAGE, "--%s needs a value: --%s %s", p->name, p->name,
+                            p->metavar);
         if (wan_param_set(r, p, optarg, err) != WAN_OK)
             return WAN_E_USAGE;
     }

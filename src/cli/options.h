@@ -5,8 +5,10 @@
 
 #include "pipeline/params.h"
 
-/* Fills r from argv[1...]; argv is permuted so that what is not an option stands at argv[*operands] to the end.
- * WAN_E_USAGE for an option the command does not know (the nearest one is suggested) or a value that is not allowed. */
-wan_status wan_options_parse(request *r, unsigned command, int argc, char **argv, int *operands, error *err);
+/* Fills r from argv[1...]; argv is permuted so that what is not an option stands at argv[*operands]
+ * to the end. WAN_E_USAGE for an option the command does not know (the nearest one is suggested) or
+ * a value that is not allowed. */
+wan_status wan_options_parse(request *r, unsigned command, int argc, char **argv, int *operands,
+                             error *err);
 
 #endif

@@ -27,14 +27,17 @@ wan_status wan_output_kind(const char *path, error *err) {
     if (is_safetensors(path) || wan_clip_known(path))
         return WAN_OK;
     return wan_fail(err, WAN_E_USAGE,
-                    "%s: the ending says what to write; it must be .mp4, .webm, .gif, .png, .y4m or .safetensors", path);
+                    "%s: the ending says what to write; it must be .mp4, .webm, .gif, .png, .y4m "
+                    "or .safetensors",
+                    path);
 }
 
 wan_status wan_output_fresh(const char *path, int frames, error *err) {
     char name[4200];
     struct stat st;
     snprintf(name, sizeof name, "%s", path);
-    bool there = is_safetensors(path) ? lstat(path, &st) == 0 : wan_clip_replaces(path, frames, name, sizeof name);
+    bool there = is_safetensors(path) ? lstat(path, &st) == 0
+                                      : wan_clip_replaces(path, frames, name, sizeof name);
     if (there)
         return wan_fail(err, WAN_E_OUTPUT, "%s exists; -y replaces it", name);
     return WAN_OK;
@@ -62,14 +65,15 @@ static wan_status check_space(const output_spec *s, uint64_t needs, error *err) 
     const char *slash = strrchr(s->path, '/');
     int n = !slash ? 1 : slash == s->path ? 1 : (int)(slash - s->path);
     struct statvfs fs;
-    if ((size_t)snprintf(folder, sizeof folder, "%.*s", n, slash ? s->path : ".") >= sizeof folder ||
+    if ((size_t)snprintf(folder, sizeof folder, "%.*s", n, slash ? s->path : ".") >=
+            sizeof folder ||
         statvfs(folder, &fs) != 0)
         return WAN_OK;
     uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
     if (free_bytes >= needs)
         return WAN_OK;
-    return wan_fail(err, WAN_E_SPACE, "%s: the clip takes %llu bytes, the disk has %llu free", s->path,
-                    (unsigned long long)needs, (unsigned long long)free_bytes);
+    return wan_fail(err, WAN_E_SPACE, "%s: the clip takes %llu bytes, the disk has %llu free",
+                    s->path, (unsigned long long)needs, (unsigned long long)free_bytes);
 }
 
 static outfile *begin_safetensors(const output_spec *s, output *o, error *err) {

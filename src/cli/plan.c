@@ -5,11 +5,12 @@
 
 #include "cli/settings.h"
 
-/* Stacks, heap fragments and pages of libraries that are touched for the first time while the job runs. */
+/* Stacks, heap fragments and pages of libraries that are touched for the first time while the job
+ * runs. */
 #define SLACK ((uint64_t)4 << 20)
 
-wan_status wan_memory_plan(wan_model *m, const wan_params *p, uint64_t output, uint64_t early, memory_plan *plan,
-                           error *err) {
+wan_status wan_memory_plan(wan_model *m, const wan_params *p, uint64_t output, uint64_t early,
+                           memory_plan *plan, error *err) {
     *plan = (memory_plan){.output = output};
     if (wan_job_plan(m, p, &plan->job, err) != WAN_OK)
         return err->code;
@@ -19,19 +20,23 @@ wan_status wan_memory_plan(wan_model *m, const wan_params *p, uint64_t output, u
     return WAN_OK;
 }
 
-static void print_event(report *r, const request *asked, const int64_t shape[4], const memory_plan *plan) {
+static void print_event(report *r, const request *asked, const int64_t shape[4],
+                        const memory_plan *plan) {
     const wan_plan *p = &plan->job;
     json_t *memory = json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "text_weights", (json_int_t)p->text_weights, "dit_weights",
-        (json_int_t)p->dit_weights, "vae_weights", (json_int_t)p->vae_weights, "text_scratch", (json_int_t)p->text_scratch,
-        "encode_scratch", (json_int_t)p->encode_scratch, "dit_scratch", (json_int_t)p->dit_scratch, "decode_scratch",
-        (json_int_t)p->decode_scratch, "fixed", (json_int_t)p->fixed, "output", (json_int_t)plan->output);
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "text_weights",
+        (json_int_t)p->text_weights, "dit_weights", (json_int_t)p->dit_weights, "vae_weights",
+        (json_int_t)p->vae_weights, "text_scratch", (json_int_t)p->text_scratch, "encode_scratch",
+        (json_int_t)p->encode_scratch, "dit_scratch", (json_int_t)p->dit_scratch, "decode_scratch",
+        (json_int_t)p->decode_scratch, "fixed", (json_int_t)p->fixed, "output",
+        (json_int_t)plan->output);
     wan_report_seeded(r, asked->clip.seed,
-                      json_pack("{s:s, s:o, s:o, s:[I, I, I, I], s:o, s:f, s:i, s:I}", "event", "plan", "output",
-                                wan_report_text(asked->output), "settings", wan_settings_json(asked), "latents",
-                                (json_int_t)shape[0], (json_int_t)shape[1], (json_int_t)shape[2], (json_int_t)shape[3],
-                                "memory", memory, "flops", p->flops, "decode_group", p->decode_group, "plan_peak",
-                                (json_int_t)plan->peak));
+                      json_pack("{s:s, s:o, s:o, s:[I, I, I, I], s:o, s:f, s:i, s:I}", "event",
+                                "plan", "output", wan_report_text(asked->output), "settings",
+                                wan_settings_json(asked), "latents", (json_int_t)shape[0],
+                                (json_int_t)shape[1], (json_int_t)shape[2], (json_int_t)shape[3],
+                                "memory", memory, "flops", p->flops, "decode_group",
+                                p->decode_group, "plan_peak", (json_int_t)plan->peak));
 }
 
 static void print_settings(FILE *to, const request *asked) {
@@ -54,11 +59,12 @@ static void print_settings(FILE *to, const request *asked) {
 static void print_stage(FILE *to, const char *name, uint64_t weights, uint64_t scratch) {
     char a[32], b[32], c[32];
     if (weights + scratch)
-        fprintf(to, "  %-10s %10s %10s %10s\n", name, wan_report_bytes(weights, a), wan_report_bytes(scratch, b),
-                wan_report_bytes(weights + scratch, c));
+        fprintf(to, "  %-10s %10s %10s %10s\n", name, wan_report_bytes(weights, a),
+                wan_report_bytes(scratch, b), wan_report_bytes(weights + scratch, c));
 }
 
-void wan_plan_print(report *r, const request *asked, const int64_t shape[4], const memory_plan *plan) {
+void wan_plan_print(report *r, const request *asked, const int64_t shape[4],
+                    const memory_plan *plan) {
     const wan_plan *p = &plan->job;
     FILE *to = r->result;
     char bytes[32];
@@ -67,8 +73,8 @@ void wan_plan_print(report *r, const request *asked, const int64_t shape[4], con
         return;
     }
     print_settings(to, asked);
-    fprintf(to, "%-14s %" PRId64 " channels, %" PRId64 " frames of %" PRId64 "x%" PRId64 "\n", "latents", shape[0],
-            shape[1], shape[3], shape[2]);
+    fprintf(to, "%-14s %" PRId64 " channels, %" PRId64 " frames of %" PRId64 "x%" PRId64 "\n",
+            "latents", shape[0], shape[1], shape[3], shape[2]);
     fprintf(to, "%-14s %.3g\n\n", "operations", p->flops);
     fprintf(to, "memory       %10s %10s %10s\n", "weights", "work", "together");
     print_stage(to, "text", p->text_weights, p->text_scratch);

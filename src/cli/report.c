@@ -19,7 +19,8 @@ static double now(void) {
 }
 
 void wan_report_open(report *r, bool json, bool quiet) {
-    *r = (report){.json = json, .quiet = quiet, .terminal = isatty(STDERR_FILENO) == 1, .result = stdout};
+    *r = (report){
+        .json = json, .quiet = quiet, .terminal = isatty(STDERR_FILENO) == 1, .result = stdout};
 }
 
 const char *wan_report_bytes(uint64_t bytes, char text[32]) {
@@ -74,7 +75,8 @@ json_t *wan_report_text(const char *text) {
 }
 
 static char *event_text(const report *r, json_t *event) {
-    char *text = r->json && event ? json_dumps(event, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
+    char *text =
+        r->json && event ? json_dumps(event, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
     json_decref(event);
     return text;
 }
@@ -103,8 +105,9 @@ void wan_report_clear(report *r) {
 
 static void progress_event(report *r, const wan_progress *p) {
     json_t *left = p->seconds_left < 0 ? json_null() : json_real(p->seconds_left);
-    wan_report_event(r, json_pack("{s:s, s:s, s:i, s:i, s:o}", "event", "progress", "stage", p->stage, "step", p->step,
-                                  "steps", p->steps, "seconds_left", left));
+    wan_report_event(r,
+                     json_pack("{s:s, s:s, s:i, s:i, s:o}", "event", "progress", "stage", p->stage,
+                               "step", p->step, "steps", p->steps, "seconds_left", left));
 }
 
 void wan_report_progress(report *r, const wan_progress *p) {
@@ -120,7 +123,8 @@ void wan_report_progress(report *r, const wan_progress *p) {
     char left[32] = "", time[32];
     if (p->seconds_left >= 0)
         snprintf(left, sizeof left, ", %.20s left", wan_report_seconds(p->seconds_left, time));
-    fprintf(stderr, r->terminal ? CLEAR_LINE "%s %d/%d%s" : "%s %d/%d%s\n", p->stage, p->step, p->steps, left);
+    fprintf(stderr, r->terminal ? CLEAR_LINE "%s %d/%d%s" : "%s %d/%d%s\n", p->stage, p->step,
+            p->steps, left);
     fflush(stderr);
     r->line_shown = r->terminal;
 }
@@ -133,8 +137,9 @@ void wan_report_log(void *user, wan_log_level level, const char *message) {
     fputs(level == WAN_LOG_WARN ? "wan: warning: " : "wan: ", stderr);
     wan_report_plain(stderr, message);
     fputc('\n', stderr);
-    wan_report_event(r, json_pack("{s:s, s:s, s:o}", "event", "log", "level", level == WAN_LOG_WARN ? "warning" : "info",
-                                  "message", wan_report_text(message)));
+    wan_report_event(r, json_pack("{s:s, s:s, s:o}", "event", "log", "level",
+                                  level == WAN_LOG_WARN ? "warning" : "info", "message",
+                                  wan_report_text(message)));
 }
 
 void wan_report_error(report *r, const error *err) {
@@ -142,8 +147,9 @@ void wan_report_error(report *r, const error *err) {
     fputs("wan: ", stderr);
     wan_report_plain(stderr, *err->message ? err->message : wan_status_name(err->code));
     fputc('\n', stderr);
-    wan_report_event(r, json_pack("{s:s, s:i, s:s, s:o}", "event", "error", "code", (int)err->code, "name",
-                                  wan_status_name(err->code), "message", wan_report_text(err->message)));
+    wan_report_event(r, json_pack("{s:s, s:i, s:s, s:o}", "event", "error", "code", (int)err->code,
+                                  "name", wan_status_name(err->code), "message",
+                                  wan_report_text(err->message)));
 }
 
 void wan_report_note(report *r, const char *format, ...) {

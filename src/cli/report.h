@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* report.h - everything the program says while it works.
- * People read standard error (a line that is rewritten on a terminal, a few plain lines otherwise) and the result on
- * standard output; with --json standard output carries one object per event.  One thread. */
+ * People read standard error (a line that is rewritten on a terminal, a few plain lines otherwise)
+ * and the result on standard output; with --json standard output carries one object per event.  One
+ * thread. */
 #ifndef WAN_CLI_REPORT_H
 #define WAN_CLI_REPORT_H
 
@@ -12,8 +13,8 @@
 
 typedef struct report {
     bool json, quiet, terminal;
-    bool line_shown;     /* a progress line stands on the terminal */
-    FILE *result;        /* where people read results: stdout, or stderr when the clip itself goes there */
+    bool line_shown; /* a progress line stands on the terminal */
+    FILE *result; /* where people read results: stdout, or stderr when the clip itself goes there */
     char stage[32];      /* last one reported */
     double last_seconds; /* when a plain line was last written */
 } report;
@@ -28,8 +29,7 @@ void wan_report_log(void *user, wan_log_level level, const char *message);
 /* "wan: sentence" on standard error, and an event with --json. */
 void wan_report_error(report *r, const error *err);
 /* Something worth knowing on standard error, unless quiet. */
-__attribute__((format(printf, 2, 3)))
-void wan_report_note(report *r, const char *format, ...);
+__attribute__((format(printf, 2, 3))) void wan_report_note(report *r, const char *format, ...);
 /* Prints and frees the event, with --json only. */
 void wan_report_event(report *r, json_t *event);
 /* The same with "seed" as a number in front, which jansson cannot hold above 2^63 - 1. */

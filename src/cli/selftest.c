@@ -12,16 +12,18 @@ typedef struct tally {
     int passed, failed;
 } tally;
 
-static void show_line(void *user, const char *stage, const char *tensor, double off, double allowed, bool ok) {
+static void show_line(void *user, const char *stage, const char *tensor, double off, double allowed,
+                      bool ok) {
     tally *t = user;
     t->passed += ok;
     t->failed += !ok;
     if (t->report->json)
-        wan_report_event(t->report,
-                         json_pack("{s:s, s:s, s:s, s:f, s:f, s:b}", "event", "compared", "stage", stage, "tensor", tensor,
-                                   "error", off, "allowed", allowed, "ok", ok));
+        wan_report_event(t->report, json_pack("{s:s, s:s, s:s, s:f, s:f, s:b}", "event", "compared",
+                                              "stage", stage, "tensor", tensor, "error", off,
+                                              "allowed", allowed, "ok", ok));
     else if (!t->report->quiet || !ok)
-        printf("%s  %-8s %-12s error %9.3g  allowed %9.3g\n", ok ? "pass" : "FAIL", stage, tensor, off, allowed);
+        printf("%s  %-8s %-12s error %9.3g  allowed %9.3g\n", ok ? "pass" : "FAIL", stage, tensor,
+               off, allowed);
     fflush(stdout);
 }
 
@@ -39,6 +41,7 @@ wan_status wan_command_selftest(invocation *v, error *err) {
     wan_model_close(m);
     if (!v->report->json && !v->report->quiet)
         printf("%d passed, %d failed\n", t.passed, t.failed);
-    wan_report_event(v->report, json_pack("{s:s, s:i, s:i}", "event", "done", "passed", t.passed, "failed", t.failed));
+    wan_report_event(v->report, json_pack("{s:s, s:i, s:i}", "event", "done", "passed", t.passed,
+                                          "failed", t.failed));
     return err->code;
 }

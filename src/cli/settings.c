@@ -44,13 +44,16 @@ char *wan_settings_text(const request *r) {
 }
 
 static bool is_plain(const char *text) {
-    return *text && text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                      "_-./:,+=@%")] == '\0';
+    return *text &&
+           text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                             "_-./:,+=@%")] == '\0';
 }
 
-/* Control characters other than newline and tab, which could drive the terminal they are shown on. */
+/* Control characters other than newline and tab, which could drive the terminal they are shown on.
+ */
 static bool is_control(const unsigned char *c) {
-    return (*c < 0x20 && *c != '\n' && *c != '\t') || *c == 0x7F || (c[0] == 0xC2 && c[1] >= 0x80 && c[1] <= 0x9F);
+    return (*c < 0x20 && *c != '\n' && *c != '\t') || *c == 0x7F ||
+           (c[0] == 0xC2 && c[1] >= 0x80 && c[1] <= 0x9F);
 }
 
 static void quote(FILE *to, const char *text) {
@@ -126,7 +129,8 @@ wan_status wan_settings_read(request *r, const json_t *settings, const char *nam
             continue;
         char number[64];
         const char *text = json_string_value(v);
-        bool number_fits = row[i].type == PARAM_INT || row[i].type == PARAM_REAL || row[i].type == PARAM_SEED;
+        bool number_fits =
+            row[i].type == PARAM_INT || row[i].type == PARAM_REAL || row[i].type == PARAM_SEED;
         if (json_is_integer(v))
             snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v));
         else if (json_is_real(v))
@@ -137,8 +141,8 @@ wan_status wan_settings_read(request *r, const json_t *settings, const char *nam
             text = json_is_true(v) ? "" : NULL;
         error why = {0};
         if (!text || wan_param_set(r, &row[i], text, &why) != WAN_OK)
-            return wan_fail(err, WAN_E_FORMAT, "%s: its setting \"%s\" is not one of wan: %.700s", name, row[i].name,
-                            text ? why.message : "wrong kind of value");
+            return wan_fail(err, WAN_E_FORMAT, "%s: its setting \"%s\" is not one of wan: %.700s",
+                            name, row[i].name, text ? why.message : "wrong kind of value");
     }
     return WAN_OK;
 }

@@ -15,7 +15,8 @@ static wan_status check_name(const char *name, error *err) {
     for (size_t i = 0; wan_stage_names[i]; i++) {
         if (strcmp(wan_stage_names[i], name) == 0)
             return WAN_OK;
-        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", wan_stage_names[i]);
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "",
+                               wan_stage_names[i]);
     }
     return wan_fail(err, WAN_E_USAGE, "there is no stage \"%.60s\"; there are %s", name, names);
 }
@@ -63,8 +64,8 @@ wan_status wan_command_stage(invocation *v, error *err) {
     if (!err->code)
         wan_stage_run(m, name, &o, in, r->output, err);
     if (!err->code)
-        wan_report_event(v->report, json_pack("{s:s, s:s, s:o}", "event", "done", "stage", name, "output",
-                                              wan_report_text(r->output)));
+        wan_report_event(v->report, json_pack("{s:s, s:s, s:o}", "event", "done", "stage", name,
+                                              "output", wan_report_text(r->output)));
     wan_safetensors_close(in);
     wan_model_close(m);
     return err->code;

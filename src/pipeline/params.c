@@ -22,8 +22,14 @@
 #define G_BENCH "The bench"
 #define G_RUN "This run"
 
-enum { GEN = FOR_GENERATE, STG = FOR_STAGE, TST = FOR_SELFTEST, INS = FOR_INSPECT, BEN = FOR_BENCH,
-       CON = FOR_CONVERT };
+enum {
+    GEN = FOR_GENERATE,
+    STG = FOR_STAGE,
+    TST = FOR_SELFTEST,
+    INS = FOR_INSPECT,
+    BEN = FOR_BENCH,
+    CON = FOR_CONVERT
+};
 
 // clang-format off
 static const param table[] = {
@@ -183,7 +189,8 @@ static wan_status out_of_range(const param *p, const char *text, error *err) {
     return refuse(p, text, allowed, err);
 }
 
-/* A whole decimal number up to `end`, without the liberties of strtoll (spaces, plus, hexadecimal). */
+/* A whole decimal number up to `end`, without the liberties of strtoll (spaces, plus, hexadecimal).
+ */
 static bool read_int(const char *text, char end, int64_t *value, const char **rest) {
     if (!isdigit((unsigned char)text[text[0] == '-']))
         return false;
@@ -242,7 +249,8 @@ static wan_status set_seed(request *r, const param *p, const char *text, error *
     errno = 0;
     unsigned long long v = isdigit((unsigned char)text[0]) ? strtoull(text, &stop, 10) : 0;
     if (!stop || errno || *stop)
-        return refuse(p, text, "a whole number from 0 to 18446744073709551615, or -1 for a random one", err);
+        return refuse(p, text,
+                      "a whole number from 0 to 18446744073709551615, or -1 for a random one", err);
     r->clip.seed = v;
     r->seed_given = true;
     return WAN_OK;
@@ -254,8 +262,9 @@ static wan_status set_size(request *r, const param *p, const char *text, error *
     if (!read_int(text, 'x', &w, &rest) || !read_int(rest, '\0', &h, NULL))
         return refuse(p, text, "WIDTHxHEIGHT, for instance 256x256", err);
     if (!within(p, (double)w) || !within(p, (double)h))
-        return wan_fail(err, WAN_E_USAGE, "--size is \"%.80s\"; width and height must be %.15g to %.15g", text, p->min,
-                        p->max);
+        return wan_fail(err, WAN_E_USAGE,
+                        "--size is \"%.80s\"; width and height must be %.15g to %.15g", text,
+                        p->min, p->max);
     r->clip.width = (int)w;
     r->clip.height = (int)h;
     return WAN_OK;
@@ -266,7 +275,8 @@ static wan_status set_rate(rate *field, const param *p, const char *text, error 
     double d;
     const char *rest;
     if (read_int(text, '/', &v.num, &rest)) {
-        if (!read_int(rest, '\0', &v.den, NULL) || v.den < 1 || v.den > 1000000 || v.num > 1000000000)
+        if (!read_int(rest, '\0', &v.den, NULL) || v.den < 1 || v.den > 1000000 ||
+            v.num > 1000000000)
             return refuse(p, text, "a number or a fraction such as 24000/1001", err);
     } else if (read_real(text, &d)) {
         if (!within(p, d))
@@ -290,7 +300,8 @@ static wan_status set_shape(int64_t field[4], const param *p, const char *text, 
     for (int i = 0; i < 4; i++) {
         if (!within(p, (double)v[i]) || (product *= v[i]) > (int64_t)1 << 33)
             return wan_fail(err, WAN_E_USAGE,
-                            "--shape is \"%.80s\"; each number must be %.15g to %.15g and all together at most 2^33 values",
+                            "--shape is \"%.80s\"; each number must be %.15g to %.15g and all "
+                            "together at most 2^33 values",
                             text, p->min, p->max);
     }
     memcpy(field, v, sizeof v);
@@ -381,8 +392,8 @@ const char *wan_param_text(const request *r, const param *p, char buffer[PARAM_T
     case PARAM_SAMPLER:
         return r->clip.sampler == WAN_SAMPLER_DEFAULT ? NULL : wan_sampler_name(r->clip.sampler);
     case PARAM_SHAPE:
-        snprintf(buffer, PARAM_TEXT_MAX, "%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64, shape[0], shape[1], shape[2],
-                 shape[3]);
+        snprintf(buffer, PARAM_TEXT_MAX, "%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64, shape[0],
+                 shape[1], shape[2], shape[3]);
         return shape[0] ? buffer : NULL;
     }
     return NULL;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* params.h - the one table of parameters.
- * Text becomes a field of `request` through a row of the table; the command line, the help, the man page, the settings
- * inside a clip and the command that repeats it are the same rows.  A request owns nothing: its strings are whatever
- * text was set, which must outlive it.  The table is constant; a request belongs to one thread. */
+ * Text becomes a field of `request` through a row of the table; the command line, the help, the man
+ * page, the settings inside a clip and the command that repeats it are the same rows.  A request
+ * owns nothing: its strings are whatever text was set, which must outlive it.  The table is
+ * constant; a request belongs to one thread. */
 #ifndef WAN_PIPELINE_PARAMS_H
 #define WAN_PIPELINE_PARAMS_H
 
@@ -18,7 +19,8 @@ typedef struct rate {
 /* Everything one command was asked.  wan_request_init sets all of it to "not given". */
 typedef struct request {
     wan_model_options model;
-    wan_params clip; /* image and noise are filled in from the files below by whoever reads them; fps from `fps` */
+    wan_params clip; /* image and noise are filled in from the files below by whoever reads them;
+                        fps from `fps` */
     rate fps;
     const char *image, *noise, *output;
     int crf; /* -1: the format's own */
@@ -31,9 +33,9 @@ typedef struct request {
 
     const char *references; /* of selftest */
 
-    const char *weight_type; /* of bench and convert */
+    const char *weight_type;          /* of bench and convert */
     const char *licence, *base_model; /* of convert */
-    const char *synthetic, *stage; /* of bench */
+    const char *synthetic, *stage;    /* of bench */
     int layers;
     double max_seconds, max_rss; /* budgets of bench; 0: none.  RSS in MiB */
 } request;
@@ -44,26 +46,34 @@ typedef enum param_type {
     PARAM_PATH,
     PARAM_INT,
     PARAM_REAL,
-    PARAM_SEED,    /* 64 bits; -1 is a random one */
-    PARAM_SIZE,    /* WIDTHxHEIGHT */
-    PARAM_RATE,    /* 24, 23.976 or 24000/1001 */
+    PARAM_SEED, /* 64 bits; -1 is a random one */
+    PARAM_SIZE, /* WIDTHxHEIGHT */
+    PARAM_RATE, /* 24, 23.976 or 24000/1001 */
     PARAM_SAMPLER,
-    PARAM_SHAPE    /* C,F,h,w */
+    PARAM_SHAPE /* C,F,h,w */
 } param_type;
 
 /* Which commands know a parameter. */
-enum { FOR_GENERATE = 1, FOR_STAGE = 2, FOR_SELFTEST = 4, FOR_INSPECT = 8, FOR_BENCH = 16, FOR_CONVERT = 32, FOR_ALL = 63 };
+enum {
+    FOR_GENERATE = 1,
+    FOR_STAGE = 2,
+    FOR_SELFTEST = 4,
+    FOR_INSPECT = 8,
+    FOR_BENCH = 16,
+    FOR_CONVERT = 32,
+    FOR_ALL = 63
+};
 
 typedef struct param {
     const char *name; /* the option without its dashes */
     char letter;      /* short option or 0 */
     param_type type;
-    size_t offset;    /* of the field in request */
-    double min, max;  /* of numbers; of each part of a size or shape */
+    size_t offset;       /* of the field in request */
+    double min, max;     /* of numbers; of each part of a size or shape */
     const char *metavar; /* NULL for flags */
     const char *group;
     unsigned commands;
-    bool repeats;     /* part of what it takes to make the same clip again */
+    bool repeats; /* part of what it takes to make the same clip again */
     const char *help;
 } param;
 
@@ -75,11 +85,13 @@ const param *wan_param_find(const char *name, unsigned commands);
 /* The option that looks most like name, or NULL when none comes near. */
 const param *wan_param_nearest(const char *name, unsigned commands);
 
-/* Checks text and stores it.  WAN_E_USAGE names the option, the value and what is allowed.  Flags ignore text. */
+/* Checks text and stores it.  WAN_E_USAGE names the option, the value and what is allowed.  Flags
+ * ignore text. */
 wan_status wan_param_set(request *r, const param *p, const char *text, error *err);
 
 #define PARAM_TEXT_MAX 96
-/* The field as wan_param_set reads it back, in buffer or where the string itself is; NULL when it was not given. */
+/* The field as wan_param_set reads it back, in buffer or where the string itself is; NULL when it
+ * was not given. */
 const char *wan_param_text(const request *r, const param *p, char buffer[PARAM_TEXT_MAX]);
 
 /* The fraction a decimal number of frames a second stands for: 16 is 16/1, 23.976 is 24000/1001. */

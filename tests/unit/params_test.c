@@ -51,11 +51,23 @@ static void test_numbers(void **state) {
     assert_true(r.clip.guidance == 2.5);
     accept("shift", "1e1");
     assert_true(r.clip.shift == 10);
-    static const char *const whole[] = {"0", "1001", "-1", "", " 3", "3 ", "+3", "0x10", "3.0", "2147483648",
-                                        "99999999999999999999", "--4", "-"};
+    static const char *const whole[] = {"0",
+                                        "1001",
+                                        "-1",
+                                        "",
+                                        " 3",
+                                        "3 ",
+                                        "+3",
+                                        "0x10",
+                                        "3.0",
+                                        "2147483648",
+                                        "99999999999999999999",
+                                        "--4",
+                                        "-"};
     for (size_t i = 0; i < sizeof whole / sizeof whole[0]; i++)
         refuse("steps", whole[i]);
-    static const char *const real[] = {"-1", "101", "nan", "inf", "", "1,5", "0x1p3", "1e400", "1.5 ", "+1", "e", "--1"};
+    static const char *const real[] = {"-1",    "101",   "nan",  "inf", "",  "1,5",
+                                       "0x1p3", "1e400", "1.5 ", "+1",  "e", "--1"};
     for (size_t i = 0; i < sizeof real / sizeof real[0]; i++)
         refuse("guidance", real[i]);
     refuse("shift", "0");
@@ -67,7 +79,10 @@ static void test_seed(void **state) {
     static const struct {
         const char *text;
         uint64_t seed;
-    } ok[] = {{"0", 0}, {"42", 42}, {"9223372036854775807", INT64_MAX}, {"18446744073709551615", UINT64_MAX}};
+    } ok[] = {{"0", 0},
+              {"42", 42},
+              {"9223372036854775807", INT64_MAX},
+              {"18446744073709551615", UINT64_MAX}};
     for (size_t i = 0; i < sizeof ok / sizeof ok[0]; i++) {
         accept("seed", ok[i].text);
         assert_true(r.seed_given && r.clip.seed == ok[i].seed);
@@ -84,13 +99,20 @@ static void test_size_and_shape(void **state) {
     accept("size", "832x480");
     assert_int_equal(r.clip.width, 832);
     assert_int_equal(r.clip.height, 480);
-    static const char *const size[] = {"832", "832x", "x480", "832X480", "832x480x3", "0x480", "832x-480", "99999x32", ""};
+    static const char *const size[] = {"832",   "832x",     "x480",     "832X480", "832x480x3",
+                                       "0x480", "832x-480", "99999x32", ""};
     for (size_t i = 0; i < sizeof size / sizeof size[0]; i++)
         refuse("size", size[i]);
     accept("shape", "16,9,4,6");
     assert_true(r.shape[0] == 16 && r.shape[1] == 9 && r.shape[2] == 4 && r.shape[3] == 6);
-    static const char *const shape[] = {"16,9,4", "16,9,4,6,1", "16,9,4,0", "16,9,4,-1", "", ",,,",
-                                        "1000000,1000000,1000000,1000000", "16, 9,4,6"};
+    static const char *const shape[] = {"16,9,4",
+                                        "16,9,4,6,1",
+                                        "16,9,4,0",
+                                        "16,9,4,-1",
+                                        "",
+                                        ",,,",
+                                        "1000000,1000000,1000000,1000000",
+                                        "16, 9,4,6"};
     for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++)
         refuse("shape", shape[i]);
     assert_true(r.shape[3] == 6);
@@ -101,16 +123,19 @@ static void test_rate(void **state) {
     static const struct {
         const char *text;
         int64_t num, den;
-    } ok[] = {{"24", 24, 1},           {"24000/1001", 24000, 1001}, {"23.976", 24000, 1001}, {"29.97", 30000, 1001},
-              {"59.94", 60000, 1001}, {"12.5", 25, 2},             {"0.5", 1, 2},           {"16/1", 16, 1},
+    } ok[] = {{"24", 24, 1},           {"24000/1001", 24000, 1001},
+              {"23.976", 24000, 1001}, {"29.97", 30000, 1001},
+              {"59.94", 60000, 1001},  {"12.5", 25, 2},
+              {"0.5", 1, 2},           {"16/1", 16, 1},
               {"23.98", 1199, 50}};
     for (size_t i = 0; i < sizeof ok / sizeof ok[0]; i++) {
         accept("fps", ok[i].text);
         if (r.fps.num != ok[i].num || r.fps.den != ok[i].den)
-            fail_msg("--fps %s is %lld/%lld", ok[i].text, (long long)r.fps.num, (long long)r.fps.den);
+            fail_msg("--fps %s is %lld/%lld", ok[i].text, (long long)r.fps.num,
+                     (long long)r.fps.den);
     }
-    static const char *const bad[] = {"0", "-24", "24/0", "24/", "/24", "24/-1", "1001", "0/1", "nan", "", "24/1/1",
-                                      "99999999999/1"};
+    static const char *const bad[] = {"0",    "-24", "24/0", "24/", "/24",    "24/-1",
+                                      "1001", "0/1", "nan",  "",    "24/1/1", "99999999999/1"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         refuse("fps", bad[i]);
 }
@@ -136,9 +161,20 @@ static void test_text(void **state) {
 static void test_round_trip(void **state) {
     (void)state;
     static const char *const given[][2] = {
-        {"prompt", "a \"b\" 'c'"}, {"negative", ""},      {"size", "64x32"},  {"frames", "5"},     {"fps", "24000/1001"},
-        {"steps", "7"},            {"guidance", "0.1"},   {"shift", "3.3333333333333335"},         {"sampler", "turbo"},
-        {"seed", "18446744073709551615"}, {"model", "m"}, {"threads", "3"},   {"no-metadata", ""}, {"crf", "0"},
+        {"prompt", "a \"b\" 'c'"},
+        {"negative", ""},
+        {"size", "64x32"},
+        {"frames", "5"},
+        {"fps", "24000/1001"},
+        {"steps", "7"},
+        {"guidance", "0.1"},
+        {"shift", "3.3333333333333335"},
+        {"sampler", "turbo"},
+        {"seed", "18446744073709551615"},
+        {"model", "m"},
+        {"threads", "3"},
+        {"no-metadata", ""},
+        {"crf", "0"},
         {"shape", "1,2,3,4"},
     };
     char buffer[PARAM_TEXT_MAX];
@@ -173,21 +209,27 @@ static void test_table(void **state) {
 
 static void test_nearest(void **state) {
     (void)state;
-    static const char *const pairs[][2] = {{"sed", "seed"},     {"step", "steps"},      {"promt", "prompt"},
-                                           {"outptu", "output"}, {"gidance", "guidance"}, {"SIZE", "size"}};
+    static const char *const pairs[][2] = {{"sed", "seed"},         {"step", "steps"},
+                                           {"promt", "prompt"},     {"outptu", "output"},
+                                           {"gidance", "guidance"}, {"SIZE", "size"}};
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
         assert_string_equal(wan_param_nearest(pairs[i][0], FOR_GENERATE)->name, pairs[i][1]);
     assert_null(wan_param_nearest("xyzzy-plugh", FOR_GENERATE));
-    assert_null(wan_param_nearest("a-name-that-is-much-longer-than-any-option-there-is", FOR_GENERATE));
+    assert_null(
+        wan_param_nearest("a-name-that-is-much-longer-than-any-option-there-is", FOR_GENERATE));
     assert_null(wan_param_find("shape", FOR_GENERATE));
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_numbers, init),    cmocka_unit_test_setup(test_seed, init),
-        cmocka_unit_test_setup(test_size_and_shape, init), cmocka_unit_test_setup(test_rate, init),
-        cmocka_unit_test_setup(test_text, init),       cmocka_unit_test_setup(test_round_trip, init),
-        cmocka_unit_test_setup(test_table, init),      cmocka_unit_test_setup(test_nearest, init),
+        cmocka_unit_test_setup(test_numbers, init),
+        cmocka_unit_test_setup(test_seed, init),
+        cmocka_unit_test_setup(test_size_and_shape, init),
+        cmocka_unit_test_setup(test_rate, init),
+        cmocka_unit_test_setup(test_text, init),
+        cmocka_unit_test_setup(test_round_trip, init),
+        cmocka_unit_test_setup(test_table, init),
+        cmocka_unit_test_setup(test_nearest, init),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
