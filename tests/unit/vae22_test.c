@@ -226,6 +226,32 @@ static void groups_agree(void **state) {
     }
 }
 
+/* Too little scratch is an error, whichever tensor no longer fits. */
+static void too_little_scratch(void **state) {
+    char folder[256];
+    error err = {0};
+    (void)state;
+    store *s = wan_store_open(make_vae(make_folder(folder), &small, NULL), PART_VAE, &err);
+    assert_non_null(s);
+    for (size_t room = 1000; room < 400000; room = room * 3 / 2) {
+        compute c;
+        assert_int_equal(wan_compute_open(&c, &wan_backend_cpu, 1, room, &err), WAN_OK);
+        vae22 *m = wan_vae22_open(s, &c, &err);
+        assert_non_null(m);
+        vae22_decoder *d = wan_vae22_decode_begin(m, &c, 2, ROWS, COLS, &err);
+        assert_non_null(d);
+        tensor z = wan_new(&c, WAN_F32, WAN_DIMS(3, 2, ROWS, COLS));
+        tensor y = wan_vae22_decode(d, &c, z, 0, 2);
+        assert_int_equal(y.dim[1], 5);
+        expect_error(&c.err, WAN_E_MEMORY, "does not fit");
+        wan_vae22_decode_end(d);
+        wan_vae22_close(m);
+        wan_compute_close(&c);
+    }
+    wan_store_close(s);
+    remove_folder(folder);
+}
+
 /* A clip's first latent frames do not depend on what follows: the first is that of a picture. */
 static void causal(void **state) {
     static float whole[PIXELS], start[PIXELS];
@@ -378,9 +404,10 @@ static void told_by_config(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(groups_agree), cmocka_unit_test(causal),
-        cmocka_unit_test(odd_tensors),  cmocka_unit_test(odd_statistics),
-        cmocka_unit_test(odd_config),   cmocka_unit_test(told_by_config),
+        cmocka_unit_test(groups_agree),   cmocka_unit_test(too_little_scratch),
+        cmocka_unit_test(causal),         cmocka_unit_test(odd_tensors),
+        cmocka_unit_test(odd_statistics), cmocka_unit_test(odd_config),
+        cmocka_unit_test(told_by_config),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
