@@ -103,9 +103,9 @@ static const param table[] = {
       "only so many layers of the synthetic transformer and text encoder" },
     { "stage",        0,   PARAM_PATH,    AT(stage),         0, 0,     "NAME",    G_BENCH, BEN, false,
       "text, encode, dit, decode or all (default: all)" },
-    { "max-seconds",  0,   PARAM_REAL,    AT(max_seconds),   0, 1e9,   "S",       G_BENCH, BEN, false,
+    { "max-seconds",  0,   PARAM_REAL,    AT(max_seconds),   1e-3, 1e9, "S",       G_BENCH, BEN, false,
       "no-go, and exit status 1, if the stages take longer together" },
-    { "max-rss",      0,   PARAM_REAL,    AT(max_rss),       0, 1e9,   "MIB",     G_BENCH, BEN, false,
+    { "max-rss",      0,   PARAM_REAL,    AT(max_rss),       1e-3, 1e9, "MIB",     G_BENCH, BEN, false,
       "no-go, and exit status 1, if more memory was resident at any time" },
 
     { "device",       0,   PARAM_PATH,    AT(model.device),  0, 0,     "NAME",    G_RUN, GEN | STG | TST | BEN, true,
@@ -380,7 +380,7 @@ const char *wan_param_text(const request *r, const param *p, char buffer[PARAM_T
         snprintf(buffer, PARAM_TEXT_MAX, "%d", *(const int *)field);
         return within(p, *(const int *)field) ? buffer : NULL;
     case PARAM_REAL:
-        return *(const double *)field < 0 ? NULL : real_text(*(const double *)field, buffer);
+        return within(p, *(const double *)field) ? real_text(*(const double *)field, buffer) : NULL;
     case PARAM_SEED:
         snprintf(buffer, PARAM_TEXT_MAX, "%" PRIu64, r->clip.seed);
         return r->seed_given ? buffer : NULL;
