@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* backend.h - one struct per kind of device.
- * Shapes are checked and results allocated by src/tensor before a function here is called; a backend fills memory.
- * Every pointer in `op` is set, except in the dry backend, whose functions are never called.  A function that fails
- * calls wan_fail(&c->err, ...) and returns. */
+ * Shapes are checked and results allocated by src/tensor before a function here is called; a
+ * backend fills memory. Every pointer in `op` is set, except in the dry backend, whose functions
+ * are never called.  A function that fails calls wan_fail(&c->err, ...) and returns. */
 #ifndef WAN_BACKEND_BACKEND_H
 #define WAN_BACKEND_BACKEND_H
 
@@ -15,7 +15,8 @@ typedef struct backend_ops {
     void (*add)(compute *c, tensor x, tensor y);
     void (*add_gated)(compute *c, tensor x, tensor y, by_frame gate);
     void (*layer_norm)(compute *c, tensor dst, tensor x, tensor gain, tensor bias, float eps);
-    void (*norm_modulate)(compute *c, tensor dst, tensor x, by_frame shift, by_frame scale, float eps);
+    void (*norm_modulate)(compute *c, tensor dst, tensor x, by_frame shift, by_frame scale,
+                          float eps);
     void (*rms_norm)(compute *c, tensor dst, tensor x, tensor gain, float eps);
     void (*qk_norm_rope)(compute *c, tensor x, tensor gain, float eps, int heads, const rope *r);
     void (*attention)(compute *c, tensor dst, tensor q, tensor k, tensor v, const attention *a);
@@ -40,7 +41,8 @@ struct backend {
     void (*free)(void *device, void *p, size_t bytes);
     void (*upload)(void *device, void *dst, const void *src, size_t bytes);
     void (*download)(void *device, void *dst, const void *src, size_t bytes);
-    /* Makes a weight in host memory usable by ops: where the device reads host memory, the same address. */
+    /* Makes a weight in host memory usable by ops: where the device reads host memory, the same
+     * address. */
     tensor (*place)(void *device, tensor host, error *err);
     backend_ops op;
 };

@@ -17,7 +17,9 @@ void *wan_arena_take(arena *a, size_t bytes) {
     return p;
 }
 
-size_t wan_arena_mark(const arena *a) { return a->used; }
+size_t wan_arena_mark(const arena *a) {
+    return a->used;
+}
 
 void wan_arena_release(arena *a, size_t mark) {
     assert(mark <= a->used);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* arena.h - scratch memory that is taken in order and given back by scope.
- * The arena owns one range of device memory, reserved once with the size the plan asked for; it never grows.  A plan is
- * made with an arena that has no memory at all and only counts.  Not thread-safe: the model's thread alone uses it. */
+ * The arena owns one range of device memory, reserved once with the size the plan asked for; it
+ * never grows.  A plan is made with an arena that has no memory at all and only counts.  Not
+ * thread-safe: the model's thread alone uses it. */
 #ifndef WAN_BASE_ARENA_H
 #define WAN_BASE_ARENA_H
 

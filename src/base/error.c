@@ -4,7 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* Sentences quote names from files; one of those must not be able to steer the terminal they end on. */
+/* Sentences quote names from files; one of those must not be able to steer the terminal they end
+ * on. */
 static void make_plain(char *text) {
     for (unsigned char *p = (unsigned char *)text; *p; p++)
         if (*p < 0x20 || *p == 0x7f)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* half.h - float16 and bfloat16, one value at a time: round to nearest even, as IEEE 754 says.  The scalar truth that
- * vector code is checked against. */
+/* half.h - float16 and bfloat16, one value at a time: round to nearest even, as IEEE 754 says.  The
+ * scalar truth that vector code is checked against. */
 #ifndef WAN_BASE_HALF_H
 #define WAN_BASE_HALF_H
 
@@ -43,7 +43,9 @@ static inline uint16_t wan_half_from_float(float f) {
     return (uint16_t)(sign | (rest - 0x38000000) >> 13);
 }
 
-static inline float wan_brain_to_float(uint16_t b) { return wan_bits_float((uint32_t)b << 16); }
+static inline float wan_brain_to_float(uint16_t b) {
+    return wan_bits_float((uint32_t)b << 16);
+}
 
 static inline uint16_t wan_brain_from_float(float f) {
     uint32_t u = wan_float_bits(f);

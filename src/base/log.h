@@ -10,7 +10,7 @@ typedef struct logger {
     void *user;
 } logger;
 
-__attribute__((format(printf, 3, 4)))
-void wan_log(logger l, wan_log_level level, const char *format, ...);
+__attribute__((format(printf, 3, 4))) void wan_log(logger l, wan_log_level level,
+                                                   const char *format, ...);
 
 #endif

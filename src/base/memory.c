@@ -19,6 +19,10 @@ static uint64_t status_kib(const char *key) {
     return kib;
 }
 
-uint64_t wan_memory_resident(void) { return 1024 * status_kib("VmRSS"); }
+uint64_t wan_memory_resident(void) {
+    return 1024 * status_kib("VmRSS");
+}
 
-uint64_t wan_memory_peak(void) { return 1024 * status_kib("VmHWM"); }
+uint64_t wan_memory_peak(void) {
+    return 1024 * status_kib("VmHWM");
+}

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Polls before sleeping: a few tens of microseconds, longer than the gap between two ops, shorter than a time slice. */
+/* Polls before sleeping: a few tens of microseconds, longer than the gap between two ops, shorter
+ * than a time slice. */
 #define PATIENCE 2000
 
 /* Set in `inside` while no work may be entered; the rest counts the workers that are inside. */
@@ -165,7 +166,8 @@ team *wan_team_open(int threads, error *err) {
         *m = (member){.t = t, .number = i + 1};
         int fault = pthread_create(&m->thread, NULL, work, m);
         if (fault) {
-            wan_fail(err, WAN_E_MEMORY, "only %d of %d threads could be started: %s; --threads asks for fewer", i + 1,
+            wan_fail(err, WAN_E_MEMORY,
+                     "only %d of %d threads could be started: %s; --threads asks for fewer", i + 1,
                      threads, strerror(fault));
             wan_team_close(t);
             return NULL;
@@ -189,4 +191,6 @@ void wan_team_close(team *t) {
     free(t);
 }
 
-int wan_team_threads(const team *t) { return t->threads; }
+int wan_team_threads(const team *t) {
+    return t->threads;
+}

@@ -21,17 +21,19 @@ static wan_status find_type(const char *name, dtype *type, error *err) {
             *type = (dtype)i;
             return WAN_OK;
         }
-    return name ? wan_fail(err, WAN_E_USAGE, "--type %s: no type that weights can have here", name) : WAN_OK;
+    return name ? wan_fail(err, WAN_E_USAGE, "--type %s: no type that weights can have here", name)
+                : WAN_OK;
 }
 
-static double number(const json_t *o, const char *key) { return json_number_value(json_object_get(o, key)); }
+static double number(const json_t *o, const char *key) {
+    return json_number_value(json_object_get(o, key));
+}
 
 static double total_seconds(const json_t *result) {
     double sum = number(result, "load_seconds");
     size_t i;
     const json_t *stage;
-    json_array_foreach(json_object_get(result, "stages"), i, stage)
-        sum += number(stage, "seconds");
+    json_array_foreach(json_object_get(result, "stages"), i, stage) sum += number(stage, "seconds");
     return sum;
 }
 
@@ -39,14 +41,17 @@ static void print_result(const json_t *result) {
     char a[32], b[32];
     size_t i;
     const json_t *s;
-    printf("%-8s %10s %10s %10s %14s %10s\n", "stage", "seconds", "cpu s", "TFLOP", "GFLOP / cpu s", "planned");
+    printf("%-8s %10s %10s %10s %14s %10s\n", "stage", "seconds", "cpu s", "TFLOP", "GFLOP / cpu s",
+           "planned");
     printf("%-8s %10.2f\n", "load", number(result, "load_seconds"));
-    json_array_foreach(json_object_get(result, "stages"), i, s)
-        printf("%-8s %10.2f %10.2f %10.3f %14.1f %10s\n", json_string_value(json_object_get(s, "name")),
-               number(s, "seconds"), number(s, "cpu_seconds"), number(s, "flops") * 1e-12,
-               number(s, "gflops_per_cpu_second"), wan_report_bytes((uint64_t)number(s, "planned_bytes"), a));
+    json_array_foreach(json_object_get(result, "stages"), i, s) printf(
+        "%-8s %10.2f %10.2f %10.3f %14.1f %10s\n", json_string_value(json_object_get(s, "name")),
+        number(s, "seconds"), number(s, "cpu_seconds"), number(s, "flops") * 1e-12,
+        number(s, "gflops_per_cpu_second"),
+        wan_report_bytes((uint64_t)number(s, "planned_bytes"), a));
     printf("model %s", wan_report_bytes((uint64_t)number(result, "model_bytes"), a));
-    printf(", resident after the run %s, at most %s\n", wan_report_bytes((uint64_t)number(result, "active_bytes"), a),
+    printf(", resident after the run %s, at most %s\n",
+           wan_report_bytes((uint64_t)number(result, "active_bytes"), a),
            wan_report_bytes((uint64_t)number(result, "peak_rss"), b));
 }
 

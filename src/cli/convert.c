@@ -44,6 +44,7 @@ wan_status wan_command_convert(invocation *v, error *err) {
     if (!err->code && !v->report->quiet && !v->report->json)
         printf("%s: written, %s\n", out, o.recipe);
     if (!err->code)
-        wan_report_event(v->report, json_pack("{s:s, s:o, s:s}", "event", "done", "output", wan_report_text(out), "type", o.recipe));
+        wan_report_event(v->report, json_pack("{s:s, s:o, s:s}", "event", "done", "output",
+                                              wan_report_text(out), "type", o.recipe));
     return err->code;
 }

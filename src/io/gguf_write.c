@@ -12,27 +12,48 @@
 /* ggml's numbers for the types a file may hold. */
 static int ggml_number(dtype t) {
     switch (t) {
-    case WAN_F32: return 0;
-    case WAN_F16: return 1;
-    case WAN_Q4_0: return 2;
-    case WAN_Q4_1: return 3;
-    case WAN_Q5_0: return 6;
-    case WAN_Q5_1: return 7;
-    case WAN_Q8_0: return 8;
-    case WAN_Q2_K: return 10;
-    case WAN_Q3_K: return 11;
-    case WAN_Q4_K: return 12;
-    case WAN_Q5_K: return 13;
-    case WAN_Q6_K: return 14;
-    case WAN_IQ4_NL: return 20;
-    case WAN_IQ4_XS: return 23;
-    case WAN_I8: return 24;
-    case WAN_I16: return 25;
-    case WAN_I32: return 26;
-    case WAN_I64: return 27;
-    case WAN_F64: return 28;
-    case WAN_BF16: return 30;
-    default: return -1;
+    case WAN_F32:
+        return 0;
+    case WAN_F16:
+        return 1;
+    case WAN_Q4_0:
+        return 2;
+    case WAN_Q4_1:
+        return 3;
+    case WAN_Q5_0:
+        return 6;
+    case WAN_Q5_1:
+        return 7;
+    case WAN_Q8_0:
+        return 8;
+    case WAN_Q2_K:
+        return 10;
+    case WAN_Q3_K:
+        return 11;
+    case WAN_Q4_K:
+        return 12;
+    case WAN_Q5_K:
+        return 13;
+    case WAN_Q6_K:
+        return 14;
+    case WAN_IQ4_NL:
+        return 20;
+    case WAN_IQ4_XS:
+        return 23;
+    case WAN_I8:
+        return 24;
+    case WAN_I16:
+        return 25;
+    case WAN_I32:
+        return 26;
+    case WAN_I64:
+        return 27;
+    case WAN_F64:
+        return 28;
+    case WAN_BF16:
+        return 30;
+    default:
+        return -1;
     }
 }
 
@@ -46,10 +67,10 @@ struct gguf_writer {
     outfile *file;
     buffer meta, directory;
     uint64_t keys, tensors;
-    uint64_t *size;        /* bytes of each tensor */
-    uint64_t offset;       /* where the next announced tensor begins */
-    uint64_t at;           /* the tensor whose data comes now, */
-    uint64_t filled;       /* and how much of it came */
+    uint64_t *size;  /* bytes of each tensor */
+    uint64_t offset; /* where the next announced tensor begins */
+    uint64_t at;     /* the tensor whose data comes now, */
+    uint64_t filled; /* and how much of it came */
     bool data_began;
     error err;
 };
@@ -71,8 +92,12 @@ static void append(gguf_writer *w, buffer *b, const void *data, size_t size) {
     b->size += size;
 }
 
-static void append_u32(gguf_writer *w, buffer *b, uint32_t v) { append(w, b, &v, sizeof v); }
-static void append_u64(gguf_writer *w, buffer *b, uint64_t v) { append(w, b, &v, sizeof v); }
+static void append_u32(gguf_writer *w, buffer *b, uint32_t v) {
+    append(w, b, &v, sizeof v);
+}
+static void append_u64(gguf_writer *w, buffer *b, uint64_t v) {
+    append(w, b, &v, sizeof v);
+}
 
 static void append_string(gguf_writer *w, buffer *b, const char *text) {
     append_u64(w, b, strlen(text));
@@ -126,7 +151,8 @@ void wan_gguf_write_string(gguf_writer *w, const char *key, const char *value) {
     append_string(w, &w->meta, value);
 }
 
-void wan_gguf_write_strings(gguf_writer *w, const char *key, const char *const *values, uint64_t count) {
+void wan_gguf_write_strings(gguf_writer *w, const char *key, const char *const *values,
+                            uint64_t count) {
     begin_array(w, key, GGUF_STRING, count);
     for (uint64_t i = 0; i < count; i++)
         append_string(w, &w->meta, values[i]);
@@ -147,7 +173,9 @@ void wan_gguf_write_bytes(gguf_writer *w, const char *key, const void *bytes, ui
     append(w, &w->meta, bytes, count);
 }
 
-static uint64_t padding(uint64_t size) { return (ALIGNMENT - size % ALIGNMENT) % ALIGNMENT; }
+static uint64_t padding(uint64_t size) {
+    return (ALIGNMENT - size % ALIGNMENT) % ALIGNMENT;
+}
 
 void wan_gguf_write_tensor(gguf_writer *w, const char *name, tensor t) {
     int number = ggml_number(t.type);
@@ -157,7 +185,8 @@ void wan_gguf_write_tensor(gguf_writer *w, const char *name, tensor t) {
     }
     uint64_t *grown = realloc(w->size, (w->tensors + 1) * sizeof *grown);
     if (!grown) {
-        wan_fail(&w->err, WAN_E_MEMORY, "out of memory for %llu tensors", (unsigned long long)w->tensors + 1);
+        wan_fail(&w->err, WAN_E_MEMORY, "out of memory for %llu tensors",
+                 (unsigned long long)w->tensors + 1);
         return;
     }
     w->size = grown;
@@ -230,8 +259,8 @@ wan_status wan_gguf_write_commit(gguf_writer *w, error *err) {
     if (!w->data_began)
         write_header(w, &local);
     if (!local.code && w->at != w->tensors)
-        wan_fail(&local, WAN_E_INTERNAL, "only %llu of %llu tensors were written", (unsigned long long)w->at,
-                 (unsigned long long)w->tensors);
+        wan_fail(&local, WAN_E_INTERNAL, "only %llu of %llu tensors were written",
+                 (unsigned long long)w->at, (unsigned long long)w->tensors);
     if (local.code)
         wan_outfile_abort(w->file);
     else

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gguf_write.h - a GGUF file (version 3), written front to back.
- * Metadata first, then the directory of all tensors, then their data in that order and in pieces of any size, so that
- * memory does not grow with the file.  The file appears under its name only when complete (outfile.h).  One thread. */
+ * Metadata first, then the directory of all tensors, then their data in that order and in pieces of
+ * any size, so that memory does not grow with the file.  The file appears under its name only when
+ * complete (outfile.h).  One thread. */
 #ifndef WAN_IO_GGUF_WRITE_H
 #define WAN_IO_GGUF_WRITE_H
 
@@ -17,7 +18,8 @@ void wan_gguf_write_u32(gguf_writer *w, const char *key, uint32_t value);
 void wan_gguf_write_f32(gguf_writer *w, const char *key, float value);
 void wan_gguf_write_bool(gguf_writer *w, const char *key, bool value);
 void wan_gguf_write_string(gguf_writer *w, const char *key, const char *value);
-void wan_gguf_write_strings(gguf_writer *w, const char *key, const char *const *values, uint64_t count);
+void wan_gguf_write_strings(gguf_writer *w, const char *key, const char *const *values,
+                            uint64_t count);
 void wan_gguf_write_f32s(gguf_writer *w, const char *key, const float *values, uint64_t count);
 void wan_gguf_write_i32s(gguf_writer *w, const char *key, const int32_t *values, uint64_t count);
 /* Any bytes as an array of u8 (an embedded file). */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The denoiser, dit.md 2, top to bottom as in the figure.
- * Tokens are independent except in self-attention, so a block first makes keys and values of all tokens and then takes
- * groups of whole frames through everything else: the widest temporaries are a group's, not the clip's. */
+ * Tokens are independent except in self-attention, so a block first makes keys and values of all
+ * tokens and then takes groups of whole frames through everything else: the widest temporaries are
+ * a group's, not the clip's. */
 #include "model/dit.h"
 
 #include <assert.h>
@@ -13,7 +14,8 @@
 #include "model/dit_config.h"
 #include "text/tokenizer.h"
 
-/* Tokens that go through a block together; enough that unpacking a weight tile costs nothing beside its use. */
+/* Tokens that go through a block together; enough that unpacking a weight tile costs nothing beside
+ * its use. */
 #define GROUP_TOKENS 4096
 
 typedef struct dit_attention {
@@ -34,8 +36,8 @@ struct dit {
     dit_config cfg;
     binder *weights;
     linear patch, text1, text2, time1, time2, time_projection, head;
-    tensor head_modulation;         /* [2, dim] */
-    tensor head_shift, head_scale;  /* its halves */
+    tensor head_modulation;        /* [2, dim] */
+    tensor head_shift, head_scale; /* its halves */
     dit_block *blocks;
 };
 
@@ -45,7 +47,19 @@ struct dit_text {
 };
 
 /* Symbols of the binding tables. */
-enum { S_NONE, S_DIM, S_FFN, S_TEXT, S_FREQ, S_PATCH_IN, S_PATCH_OUT, S_TWO, S_SIX, S_6DIM, S_COUNT };
+enum {
+    S_NONE,
+    S_DIM,
+    S_FFN,
+    S_TEXT,
+    S_FREQ,
+    S_PATCH_IN,
+    S_PATCH_OUT,
+    S_TWO,
+    S_SIX,
+    S_6DIM,
+    S_COUNT
+};
 
 /* clang-format off */
 #define AT(field) offsetof(struct dit, field)
@@ -85,22 +99,29 @@ static const binding block_rows[] = {
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
-/* ------------------------------------------------------------------------------------------------- open and close */
+/* -------------------------------------------------------------------------------------------------
+ * open and close */
 
 static wan_status bind_weights(dit *m, error *err) {
     const dit_config *g = &m->cfg;
     int64_t patch = g->patch[0] * g->patch[1] * g->patch[2];
     const int64_t sizes[S_COUNT] = {
-        [S_DIM] = g->dim,         [S_FFN] = g->ffn,
-        [S_TEXT] = g->text_dim,   [S_FREQ] = g->freq,
-        [S_TWO] = 2, [S_SIX] = 6, [S_6DIM] = 6 * g->dim,
-        [S_PATCH_IN] = g->in_channels * patch, [S_PATCH_OUT] = g->out_channels * patch,
+        [S_DIM] = g->dim,
+        [S_FFN] = g->ffn,
+        [S_TEXT] = g->text_dim,
+        [S_FREQ] = g->freq,
+        [S_TWO] = 2,
+        [S_SIX] = 6,
+        [S_6DIM] = 6 * g->dim,
+        [S_PATCH_IN] = g->in_channels * patch,
+        [S_PATCH_OUT] = g->out_channels * patch,
     };
     wan_status status = wan_bind(m->weights, "", top_rows, COUNT(top_rows), sizes, m, err);
     for (int64_t i = 0; !status && i < g->layers; i++) {
         char prefix[48];
         snprintf(prefix, sizeof prefix, "blocks.%lld.", (long long)i);
-        status = wan_bind(m->weights, prefix, block_rows, COUNT(block_rows), sizes, &m->blocks[i], err);
+        status =
+            wan_bind(m->weights, prefix, block_rows, COUNT(block_rows), sizes, &m->blocks[i], err);
     }
     if (status)
         return status;
@@ -140,17 +161,28 @@ void wan_dit_close(dit *m) {
     free(m);
 }
 
-int64_t wan_dit_in_channels(const dit *m) { return m->cfg.in_channels; }
-int64_t wan_dit_out_channels(const dit *m) { return m->cfg.out_channels; }
-int64_t wan_dit_text_dim(const dit *m) { return m->cfg.text_dim; }
-int64_t wan_dit_layers(const dit *m) { return m->cfg.layers; }
-void wan_dit_patch(const dit *m, int64_t patch[3]) { memcpy(patch, m->cfg.patch, sizeof m->cfg.patch); }
+int64_t wan_dit_in_channels(const dit *m) {
+    return m->cfg.in_channels;
+}
+int64_t wan_dit_out_channels(const dit *m) {
+    return m->cfg.out_channels;
+}
+int64_t wan_dit_text_dim(const dit *m) {
+    return m->cfg.text_dim;
+}
+int64_t wan_dit_layers(const dit *m) {
+    return m->cfg.layers;
+}
+void wan_dit_patch(const dit *m, int64_t patch[3]) {
+    memcpy(patch, m->cfg.patch, sizeof m->cfg.patch);
+}
 
 size_t wan_dit_bytes(const dit *m) {
     return sizeof *m + (size_t)m->cfg.layers * sizeof *m->blocks + wan_binder_bytes(m->weights);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- text */
+/* -----------------------------------------------------------------------------------------------------------
+ * text */
 
 /* Rows of the trace are all 512, the last of ours repeated. */
 static void trace_context(compute *c, tensor context) {
@@ -215,7 +247,8 @@ void wan_dit_text_end(dit_text *t) {
     free(t);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- time */
+/* -----------------------------------------------------------------------------------------------------------
+ * time */
 
 /* What the clip's timesteps become: one row for each distinct one. */
 typedef struct dit_time {
@@ -268,7 +301,8 @@ static dit_time time_embedding(dit *m, compute *c, const float *timestep, int64_
     if (c->trace) {
         size_t mark = wan_mark(c);
         wan_trace(c, wan_rows(c, time.e, time.row_of_frame), "time");
-        wan_trace(c, wan_reshape(wan_rows(c, time.e0, time.row_of_frame), WAN_DIMS(frames, 6, g->dim)),
+        wan_trace(c,
+                  wan_reshape(wan_rows(c, time.e0, time.row_of_frame), WAN_DIMS(frames, 6, g->dim)),
                   "time6");
         wan_release(c, mark);
     }
@@ -286,7 +320,8 @@ static rope rope_tables(const dit_config *g, compute *c, const int64_t grid[3]) 
         r.table[a] = wan_new(c, WAN_F32, WAN_DIMS(grid[a], r.pairs[a], 2));
         float *turn = malloc(wan_bytes(r.table[a]) + 1);
         if (!turn) {
-            wan_fail(&c->err, WAN_E_MEMORY, "out of memory for a rotation table of %lld rows", (long long)grid[a]);
+            wan_fail(&c->err, WAN_E_MEMORY, "out of memory for a rotation table of %lld rows",
+                     (long long)grid[a]);
             continue;
         }
         for (int64_t p = 0; p < grid[a]; p++)
@@ -301,7 +336,8 @@ static rope rope_tables(const dit_config *g, compute *c, const int64_t grid[3]) 
     return r;
 }
 
-/* --------------------------------------------------------------------------------------------------------- blocks */
+/* ---------------------------------------------------------------------------------------------------------
+ * blocks */
 
 /* Whole patch frames [first, first + frames) of the clip, taken through a block together. */
 typedef struct group {
@@ -330,15 +366,15 @@ static by_frame modulate(tensor rows, int64_t at, const group *g) {
     return (by_frame){rows, at, g->row_of_frame, g->tokens_per_frame};
 }
 
-static void self_keys(compute *c, const dit_config *cfg, const dit_attention *a, tensor h, tensor k, tensor v,
-                      const rope *turn) {
+static void self_keys(compute *c, const dit_config *cfg, const dit_attention *a, tensor h, tensor k,
+                      tensor v, const rope *turn) {
     wan_linear_into(c, k, h, &a->k, WAN_NONE);
     wan_qk_norm_rope(c, k, a->norm_k, cfg->eps, (int)cfg->heads, turn);
     wan_linear_into(c, v, h, &a->v, WAN_NONE);
 }
 
-static tensor attend(compute *c, const dit_config *cfg, const dit_attention *a, tensor h, tensor k, tensor v,
-                     const rope *turn, int64_t last_key_count) {
+static tensor attend(compute *c, const dit_config *cfg, const dit_attention *a, tensor h, tensor k,
+                     tensor v, const rope *turn, int64_t last_key_count) {
     tensor q = wan_linear(c, h, &a->q, WAN_NONE);
     wan_qk_norm_rope(c, q, a->norm_q, cfg->eps, (int)cfg->heads, turn);
     attention how = {.heads = (int)cfg->heads,
@@ -352,8 +388,9 @@ static tensor feed_forward(compute *c, const dit_block *b, tensor x) {
 }
 
 /* x changes in place, one group after another; nothing of a group's temporaries survives it. */
-static void block_forward(compute *c, const dit_config *cfg, const dit_block *b, tensor x, const dit_time *time,
-                          const rope *r, tensor text_k, tensor text_v, int64_t padding) {
+static void block_forward(compute *c, const dit_config *cfg, const dit_block *b, tensor x,
+                          const dit_time *time, const rope *r, tensor text_k, tensor text_v,
+                          int64_t padding) {
     int64_t d = cfg->dim;
     size_t mark = wan_mark(c);
     tensor m = wan_add_vector(c, time->e0, b->modulation);
@@ -370,13 +407,16 @@ static void block_forward(compute *c, const dit_config *cfg, const dit_block *b,
     for (int64_t f = 0; f < r->grid[0];) {
         group g = group_at(time, r, f);
         tensor s = group_rows(x, &g);
-        tensor h = wan_norm_modulate(c, s, modulate(m, SHIFT_A * d, &g), modulate(m, SCALE_A * d, &g), cfg->eps);
-        wan_add_gated(c, s, attend(c, cfg, &b->self, h, k, v, &g.turn, 1), modulate(m, GATE_A * d, &g));
+        tensor h = wan_norm_modulate(c, s, modulate(m, SHIFT_A * d, &g),
+                                     modulate(m, SCALE_A * d, &g), cfg->eps);
+        wan_add_gated(c, s, attend(c, cfg, &b->self, h, k, v, &g.turn, 1),
+                      modulate(m, GATE_A * d, &g));
         wan_release(c, inner);
         h = wan_layer_norm(c, s, b->norm3, b->norm3_bias, cfg->eps);
         wan_add(c, s, attend(c, cfg, &b->cross, h, text_k, text_v, NULL, padding));
         wan_release(c, inner);
-        h = wan_norm_modulate(c, s, modulate(m, SHIFT_F * d, &g), modulate(m, SCALE_F * d, &g), cfg->eps);
+        h = wan_norm_modulate(c, s, modulate(m, SHIFT_F * d, &g), modulate(m, SCALE_F * d, &g),
+                              cfg->eps);
         wan_add_gated(c, s, feed_forward(c, b, h), modulate(m, GATE_F * d, &g));
         wan_release(c, inner);
         f += g.frames;
@@ -385,14 +425,16 @@ static void block_forward(compute *c, const dit_config *cfg, const dit_block *b,
 }
 
 /* The head reads e, not e0. */
-static void head_forward(dit *m, compute *c, tensor x, const dit_time *time, const rope *r, tensor out) {
+static void head_forward(dit *m, compute *c, tensor x, const dit_time *time, const rope *r,
+                         tensor out) {
     size_t mark = wan_mark(c);
-    tensor shift = wan_add_vector(c, time->e, m->head_shift), scale = wan_add_vector(c, time->e, m->head_scale);
+    tensor shift = wan_add_vector(c, time->e, m->head_shift),
+           scale = wan_add_vector(c, time->e, m->head_scale);
     size_t inner = wan_mark(c);
     for (int64_t f = 0; f < r->grid[0];) {
         group g = group_at(time, r, f);
-        tensor h = wan_norm_modulate(c, group_rows(x, &g), modulate(shift, 0, &g), modulate(scale, 0, &g),
-                                     m->cfg.eps);
+        tensor h = wan_norm_modulate(c, group_rows(x, &g), modulate(shift, 0, &g),
+                                     modulate(scale, 0, &g), m->cfg.eps);
         wan_linear_into(c, group_rows(out, &g), h, &m->head, WAN_NONE);
         wan_release(c, inner);
         f += g.frames;

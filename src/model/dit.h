@@ -18,15 +18,16 @@ int64_t wan_dit_layers(const dit *m);
 void wan_dit_patch(const dit *m, int64_t patch[3]);
 size_t wan_dit_bytes(const dit *m); /* memory of its own beside the map */
 
-/* A prompt as the blocks see it: keys and values of every block, computed once.  Lives in c's scratch. */
+/* A prompt as the blocks see it: keys and values of every block, computed once.  Lives in c's
+ * scratch. */
 typedef struct dit_text dit_text;
-/* states f32 [count, text_dim] in HOST memory: the real rows, count <= 512; the other 512 - count are zero and become one
- * key with its multiplicity.  NULL only when out of memory. */
+/* states f32 [count, text_dim] in HOST memory: the real rows, count <= 512; the other 512 - count
+ * are zero and become one key with its multiplicity.  NULL only when out of memory. */
 dit_text *wan_dit_text_begin(dit *m, compute *c, const float *states, int64_t count, error *err);
 void wan_dit_text_end(dit_text *t);
 
-/* x [C, F, h, w] on the device, timestep[F] one per latent frame -> velocity [C_out, F, h, w] in c's scratch.
- * F, h, w must be multiples of the patch. */
+/* x [C, F, h, w] on the device, timestep[F] one per latent frame -> velocity [C_out, F, h, w] in
+ * c's scratch. F, h, w must be multiples of the patch. */
 tensor wan_dit_forward(dit *m, compute *c, tensor x, const float *timestep, const dit_text *text);
 
 #endif

@@ -5,28 +5,31 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST 1000000 /* no width or count of a real model comes near; keeps products inside int64_t */
+#define MOST                                                                                       \
+    1000000 /* no width or count of a real model comes near; keeps products inside int64_t */
 
 static const stored *need(const store *s, const char *name, error *err) {
     const stored *t = wan_store_find(s, name);
     if (!t)
-        wan_fail(err, WAN_E_SHAPE, "%s: tensor %s is missing, so this is no Wan transformer", wan_store_path(s), name);
+        wan_fail(err, WAN_E_SHAPE, "%s: tensor %s is missing, so this is no Wan transformer",
+                 wan_store_path(s), name);
     return t;
 }
 
 /* Dimension `axis` of a tensor that must have at least `rank` axes. */
-static wan_status axis_of(const store *s, const char *name, int rank, int axis, int64_t *out, error *err) {
+static wan_status axis_of(const store *s, const char *name, int rank, int axis, int64_t *out,
+                          error *err) {
     const stored *t = need(s, name, err);
     if (!t)
         return WAN_E_SHAPE;
     char shape[128];
     if (t->t.rank < rank)
-        return wan_fail(err, WAN_E_SHAPE, "%s: %s has shape %s, expected %d axes or more", t->file, t->source,
-                        wan_shape_text(t->t, shape, sizeof shape), rank);
+        return wan_fail(err, WAN_E_SHAPE, "%s: %s has shape %s, expected %d axes or more", t->file,
+                        t->source, wan_shape_text(t->t, shape, sizeof shape), rank);
     *out = t->t.dim[axis];
     if (*out < 1 || *out > MOST)
-        return wan_fail(err, WAN_E_SHAPE, "%s: %s has shape %s, expected 1 to %d in axis %d", t->file, t->source,
-                        wan_shape_text(t->t, shape, sizeof shape), MOST, axis);
+        return wan_fail(err, WAN_E_SHAPE, "%s: %s has shape %s, expected 1 to %d in axis %d",
+                        t->file, t->source, wan_shape_text(t->t, shape, sizeof shape), MOST, axis);
     return WAN_OK;
 }
 
@@ -41,8 +44,8 @@ static int64_t config_value(const json_t *config, const char *key, const char *o
 static wan_status agree(const store *s, const char *what, int64_t said, int64_t found, error *err) {
     if (!said || said == found)
         return WAN_OK;
-    return wan_fail(err, WAN_E_SHAPE, "%s: config.json says %s is %lld, the tensors say %lld", wan_store_path(s),
-                    what, (long long)said, (long long)found);
+    return wan_fail(err, WAN_E_SHAPE, "%s: config.json says %s is %lld, the tensors say %lld",
+                    wan_store_path(s), what, (long long)said, (long long)found);
 }
 
 static int64_t count_layers(const store *s) {
@@ -68,29 +71,32 @@ static wan_status read_patch(dit_config *g, const store *s, const json_t *config
     int64_t volume = 1;
     for (int i = 0; i < 3; i++) {
         if (g->patch[i] < 1 || g->patch[i] > 64)
-            return wan_fail(err, WAN_E_SHAPE, "%s: patch size %lld in axis %d, expected 1 to 64", t->file,
-                            (long long)g->patch[i], i);
+            return wan_fail(err, WAN_E_SHAPE, "%s: patch size %lld in axis %d, expected 1 to 64",
+                            t->file, (long long)g->patch[i], i);
         volume *= g->patch[i];
     }
     if (g->patch[0] != 1)
-        return wan_fail(err, WAN_E_SHAPE, "%s: a patch spans %lld frames, only 1 is supported", t->file,
-                        (long long)g->patch[0]);
+        return wan_fail(err, WAN_E_SHAPE, "%s: a patch spans %lld frames, only 1 is supported",
+                        t->file, (long long)g->patch[0]);
     int64_t elements = wan_elements(t->t);
     if (elements % (g->dim * volume))
-        return wan_fail(err, WAN_E_SHAPE, "%s: %s has %lld values, not a multiple of %lld rows of %lld", t->file,
+        return wan_fail(err, WAN_E_SHAPE,
+                        "%s: %s has %lld values, not a multiple of %lld rows of %lld", t->file,
                         t->source, (long long)elements, (long long)g->dim, (long long)volume);
     g->in_channels = elements / (g->dim * volume);
     int64_t rows = 0;
     if (axis_of(s, "head.head.weight", 2, 0, &rows, err))
         return WAN_E_SHAPE;
     if (rows % volume)
-        return wan_fail(err, WAN_E_SHAPE, "%s: head.head.weight has %lld rows, not a multiple of the patch's %lld",
+        return wan_fail(err, WAN_E_SHAPE,
+                        "%s: head.head.weight has %lld rows, not a multiple of the patch's %lld",
                         wan_store_path(s), (long long)rows, (long long)volume);
     g->out_channels = rows / volume;
     return WAN_OK;
 }
 
-/* No tensor tells how many heads there are: config.json or metadata must, or the real models' head size of 128 does. */
+/* No tensor tells how many heads there are: config.json or metadata must, or the real models' head
+ * size of 128 does. */
 static wan_status read_heads(dit_config *g, const store *s, const json_t *config, error *err) {
     g->heads = config_value(config, "num_attention_heads", "num_heads");
     const char *meta = wan_store_meta(s, "wan.attention.head_count");
@@ -100,7 +106,8 @@ static wan_status read_heads(dit_config *g, const store *s, const json_t *config
         g->heads = g->dim / 128;
     if (g->heads < 1 || g->dim % g->heads || (g->dim / g->heads) % 2 || g->dim / g->heads < 6)
         return wan_fail(err, WAN_E_SHAPE,
-                        "%s: %lld heads for a width of %lld; each must be an even number of at least 6 wide (config.json "
+                        "%s: %lld heads for a width of %lld; each must be an even number of at "
+                        "least 6 wide (config.json "
                         "or wan.attention.head_count tells the number)",
                         wan_store_path(s), (long long)g->heads, (long long)g->dim);
     int64_t head = config_value(config, "attention_head_dim", "attention_head_dim");
@@ -110,11 +117,14 @@ static wan_status read_heads(dit_config *g, const store *s, const json_t *config
 static wan_status refuse_variants(const store *s, error *err) {
     if (wan_store_find(s, "img_emb.proj.0.bias"))
         return wan_fail(err, WAN_E_PARTS,
-                        "%s: this transformer wants CLIP image features (Wan2.1 I2V); only text-to-video and TI2V "
+                        "%s: this transformer wants CLIP image features (Wan2.1 I2V); only "
+                        "text-to-video and TI2V "
                         "transformers run so far",
                         wan_store_path(s));
-    if (wan_store_find(s, "vace_patch_embedding.weight") || wan_store_find(s, "control_adapter.conv.weight"))
-        return wan_fail(err, WAN_E_PARTS, "%s: VACE and Fun-Control transformers are not supported", wan_store_path(s));
+    if (wan_store_find(s, "vace_patch_embedding.weight") ||
+        wan_store_find(s, "control_adapter.conv.weight"))
+        return wan_fail(err, WAN_E_PARTS, "%s: VACE and Fun-Control transformers are not supported",
+                        wan_store_path(s));
     return WAN_OK;
 }
 
@@ -130,7 +140,8 @@ wan_status wan_dit_config_read(dit_config *g, const store *s, error *err) {
         read_heads(g, s, config, err))
         return WAN_E_SHAPE;
     if (g->freq % 2)
-        return wan_fail(err, WAN_E_SHAPE, "%s: time_embedding.0.weight has %lld columns, expected an even number",
+        return wan_fail(err, WAN_E_SHAPE,
+                        "%s: time_embedding.0.weight has %lld columns, expected an even number",
                         wan_store_path(s), (long long)g->freq);
     g->layers = count_layers(s);
     if (!g->layers)
@@ -141,19 +152,24 @@ wan_status wan_dit_config_read(dit_config *g, const store *s, error *err) {
         g->eps = (float)json_number_value(eps);
     if (g->in_channels != g->out_channels)
         return wan_fail(err, WAN_E_PARTS,
-                        "%s: the transformer reads %lld channels and writes %lld; image-conditioned A14B transformers "
+                        "%s: the transformer reads %lld channels and writes %lld; "
+                        "image-conditioned A14B transformers "
                         "do not run so far",
                         wan_store_path(s), (long long)g->in_channels, (long long)g->out_channels);
-    wan_status status = agree(s, "the number of layers", config_value(config, "num_layers", "num_layers"), g->layers, err);
+    wan_status status = agree(s, "the number of layers",
+                              config_value(config, "num_layers", "num_layers"), g->layers, err);
     if (!status)
         status = agree(s, "ffn_dim", config_value(config, "ffn_dim", "ffn_dim"), g->ffn, err);
     if (!status)
         status = agree(s, "dim", config_value(config, "dim", "dim"), g->dim, err);
     if (!status)
-        status = agree(s, "in_channels", config_value(config, "in_channels", "in_dim"), g->in_channels, err);
+        status = agree(s, "in_channels", config_value(config, "in_channels", "in_dim"),
+                       g->in_channels, err);
     if (!status)
-        status = agree(s, "out_channels", config_value(config, "out_channels", "out_dim"), g->out_channels, err);
+        status = agree(s, "out_channels", config_value(config, "out_channels", "out_dim"),
+                       g->out_channels, err);
     if (!status)
-        status = agree(s, "text_dim", config_value(config, "text_dim", "text_dim"), g->text_dim, err);
+        status =
+            agree(s, "text_dim", config_value(config, "text_dim", "text_dim"), g->text_dim, err);
     return status;
 }

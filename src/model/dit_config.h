@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dit_config.h - the transformer's numbers: from config.json (diffusers' or the official keys), GGUF metadata, and the
- * shapes of the tensors, which must agree. */
+/* dit_config.h - the transformer's numbers: from config.json (diffusers' or the official keys),
+ * GGUF metadata, and the shapes of the tensors, which must agree. */
 #ifndef WAN_MODEL_DIT_CONFIG_H
 #define WAN_MODEL_DIT_CONFIG_H
 

@@ -15,7 +15,8 @@
 #include "pipeline/steps.h"
 #include "pipeline/synthetic.h"
 
-#define TOKENS 14 /* of the prompt: "a lovely cat walking on the grass in the sun, cinematic" and the end */
+#define TOKENS                                                                                     \
+    14 /* of the prompt: "a lovely cat walking on the grass in the sun, cinematic" and the end */
 
 typedef struct bench_run {
     wan_model *m;
@@ -39,7 +40,8 @@ static clocks now(void) {
                         1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec)};
 }
 
-/* ---------------------------------------------------------------------------------------------------------- files */
+/* ----------------------------------------------------------------------------------------------------------
+ * files */
 
 static wan_status make_folder(const char *path, error *err) {
     char made[4096];
@@ -64,22 +66,26 @@ static wan_status cache_folder(char *out, size_t size, error *err) {
     int n = cache && *cache == '/' ? snprintf(out, size, "%s/wan", cache)
             : home && *home        ? snprintf(out, size, "%s/.cache/wan", home)
                                    : snprintf(out, size, "/tmp/wan-cache-%u", (unsigned)getuid());
-    return (size_t)n < size ? WAN_OK : wan_fail(err, WAN_E_USAGE, "the cache folder's path is too long");
+    return (size_t)n < size ? WAN_OK
+                            : wan_fail(err, WAN_E_USAGE, "the cache folder's path is too long");
 }
 
-wan_status wan_bench_files(const char *kind, dtype type, int layers, char *folder, size_t size, error *err) {
+wan_status wan_bench_files(const char *kind, dtype type, int layers, char *folder, size_t size,
+                           error *err) {
     static const char *const file[PARTS] = {"dit.gguf", "umt5.gguf", "Wan2.2_VAE.gguf"};
     char cache[3000], path[4096];
     if (strcmp(kind, "ti2v-5b"))
         return wan_fail(err, WAN_E_USAGE, "synthetic model %s: there is ti2v-5b", kind);
     if (cache_folder(cache, sizeof cache, err))
         return err ? err->code : WAN_E_USAGE;
-    if ((size_t)snprintf(folder, size, "%s/synthetic-%s-%s-%d", cache, kind, wan_dtype(type)->name, layers) >= size)
+    if ((size_t)snprintf(folder, size, "%s/synthetic-%s-%s-%d", cache, kind, wan_dtype(type)->name,
+                         layers) >= size)
         return wan_fail(err, WAN_E_USAGE, "%s: the path is too long", cache);
     if (make_folder(folder, err))
         return err ? err->code : WAN_E_OUTPUT;
     for (int p = 0; p < PARTS; p++) {
-        synthetic s = {.type = type, .layers = layers, .text_layers = layers, .seed = (uint64_t)p + 1};
+        synthetic s = {
+            .type = type, .layers = layers, .text_layers = layers, .seed = (uint64_t)p + 1};
         struct stat st;
         snprintf(path, sizeof path, "%s/%s", folder, file[p]);
         if (stat(path, &st) && wan_synthetic_write(path, (part)p, &s, err))
@@ -88,7 +94,8 @@ wan_status wan_bench_files(const char *kind, dtype type, int layers, char *folde
     return WAN_OK;
 }
 
-/* --------------------------------------------------------------------------------------------------------- stages */
+/* ---------------------------------------------------------------------------------------------------------
+ * stages */
 
 /* Numbers of no meaning in [-1, 1], the same each time. */
 static float *invent(int64_t n, error *err) {
@@ -118,10 +125,12 @@ static wan_status bench_text(bench_run *r, cost *only, error *err) {
 
 static wan_status bench_encode(bench_run *r, cost *only, error *err) {
     int64_t n = 3 * (int64_t)r->o->width * r->o->height;
-    float *pixels = only ? NULL : invent(n, err), *latents = only ? NULL : invent(r->shape[0] * r->shape[2] * r->shape[3], err);
+    float *pixels = only ? NULL : invent(n, err),
+          *latents = only ? NULL : invent(r->shape[0] * r->shape[2] * r->shape[3], err);
     wan_status status = err->code;
     if (!status)
-        status = wan_run_encode(r->m, pixels, 1, r->o->height, r->o->width, latents, &r->w, only, err);
+        status =
+            wan_run_encode(r->m, pixels, 1, r->o->height, r->o->width, latents, &r->w, only, err);
     free(pixels);
     free(latents);
     return status;
@@ -130,7 +139,11 @@ static wan_status bench_encode(bench_run *r, cost *only, error *err) {
 static wan_status bench_dit(bench_run *r, cost *only, error *err) {
     const int64_t *s = r->shape;
     text_states text = {NULL, TOKENS, r->m->facts.text_dim};
-    denoise d = {.sampler = WAN_SAMPLER_EULER, .steps = r->o->steps, .shift = 5, .guidance = 1, .text = &text};
+    denoise d = {.sampler = WAN_SAMPLER_EULER,
+                 .steps = r->o->steps,
+                 .shift = 5,
+                 .guidance = 1,
+                 .text = &text};
     memcpy(d.shape, s, sizeof d.shape);
     if (!only) {
         text.rows = invent(TOKENS * text.dim, err);
@@ -149,7 +162,8 @@ static wan_status bench_decode(bench_run *r, cost *only, error *err) {
     float *latents = only ? NULL : invent(s[0] * s[1] * s[2] * s[3], err);
     wan_status status = err->code;
     if (!status)
-        status = wan_run_decode(r->m, latents, s, wan_decode_group(s), NULL, NULL, &r->w, only, err);
+        status =
+            wan_run_decode(r->m, latents, s, wan_decode_group(s), NULL, NULL, &r->w, only, err);
     free(latents);
     return status;
 }
@@ -167,7 +181,9 @@ static const struct {
 
 #define STAGES (sizeof stages / sizeof stages[0])
 
-static bool wanted(const bench_options *o, size_t i) { return !strcmp(o->stage, "all") || !strcmp(o->stage, stages[i].name); }
+static bool wanted(const bench_options *o, size_t i) {
+    return !strcmp(o->stage, "all") || !strcmp(o->stage, stages[i].name);
+}
 
 static wan_status run_stage(bench_run *r, size_t i, error *err) {
     cost c = {0};
@@ -180,11 +196,12 @@ static wan_status run_stage(bench_run *r, size_t i, error *err) {
         return err->code;
     clocks b = now();
     double cpu = b.cpu - a.cpu;
-    json_array_append_new(
-        r->stages,
-        json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:I}", "name", stages[i].name, "seconds", b.wall - a.wall,
-                  "cpu_seconds", cpu, "flops", c.flops, "bytes", c.bytes, "gflops_per_cpu_second",
-                  cpu > 0 ? c.flops / cpu * 1e-9 : 0.0, "planned_bytes", (json_int_t)(c.scratch + c.own)));
+    json_array_append_new(r->stages,
+                          json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:I}", "name", stages[i].name,
+                                    "seconds", b.wall - a.wall, "cpu_seconds", cpu, "flops",
+                                    c.flops, "bytes", c.bytes, "gflops_per_cpu_second",
+                                    cpu > 0 ? c.flops / cpu * 1e-9 : 0.0, "planned_bytes",
+                                    (json_int_t)(c.scratch + c.own)));
     return WAN_OK;
 }
 
@@ -194,9 +211,11 @@ static wan_status set_shape(bench_run *r, error *err) {
     int spatial = f->spatial ? f->spatial : 16, temporal = f->temporal ? f->temporal : 4;
     int gx = spatial * (f->grid_x ? f->grid_x : 2), gy = spatial * (f->grid_y ? f->grid_y : 2);
     if (o->width % gx || o->height % gy || (o->frames - 1) % temporal)
-        return wan_fail(err, WAN_E_GRID, "%d x %d, %d frames: must be multiples of %d and %d, and %dn + 1", o->width,
+        return wan_fail(err, WAN_E_GRID,
+                        "%d x %d, %d frames: must be multiples of %d and %d, and %dn + 1", o->width,
                         o->height, o->frames, gx, gy, temporal);
-    const int64_t shape[4] = {f->channels, (o->frames - 1) / temporal + 1, o->height / spatial, o->width / spatial};
+    const int64_t shape[4] = {f->channels, (o->frames - 1) / temporal + 1, o->height / spatial,
+                              o->width / spatial};
     memcpy(r->shape, shape, sizeof shape);
     return WAN_OK;
 }
@@ -210,14 +229,16 @@ static uint64_t model_bytes(const wan_model *m) {
 
 json_t *wan_bench(const wan_model_options *model, const bench_options *o, error *err) {
     error local = {0};
-    bench_run r = {.o = o, .stages = json_array(), .w = {.cancelled = o->cancelled, .user = o->cancel_user}};
+    bench_run r = {
+        .o = o, .stages = json_array(), .w = {.cancelled = o->cancelled, .user = o->cancel_user}};
     unsigned need = 0;
     json_t *out = NULL;
     clocks a = now();
     for (size_t i = 0; i < STAGES; i++)
         need |= wanted(o, i) ? stages[i].need : 0;
     if (!need)
-        wan_fail(&local, WAN_E_USAGE, "stage %s: there are text, encode, dit, decode and all", o->stage);
+        wan_fail(&local, WAN_E_USAGE, "stage %s: there are text, encode, dit, decode and all",
+                 o->stage);
     else if ((r.m = wan_model_begin(model, &local)))
         wan_model_require(r.m, need, &local);
     clocks b = now();
@@ -227,9 +248,10 @@ json_t *wan_bench(const wan_model_options *model, const bench_options *o, error 
         if (wanted(o, i))
             run_stage(&r, i, &local);
     if (!local.code)
-        out = json_pack("{s:f, s:O, s:I, s:I, s:I}", "load_seconds", b.wall - a.wall, "stages", r.stages, "model_bytes",
-                        (json_int_t)model_bytes(r.m), "active_bytes", (json_int_t)wan_memory_resident(), "peak_rss",
-                        (json_int_t)wan_memory_peak());
+        out =
+            json_pack("{s:f, s:O, s:I, s:I, s:I}", "load_seconds", b.wall - a.wall, "stages",
+                      r.stages, "model_bytes", (json_int_t)model_bytes(r.m), "active_bytes",
+                      (json_int_t)wan_memory_resident(), "peak_rss", (json_int_t)wan_memory_peak());
     json_decref(r.stages);
     wan_model_close(r.m);
     if (local.code)

@@ -17,12 +17,15 @@ typedef struct bench_options {
     void *began_user;
 } bench_options;
 
-/* A folder of synthetic full-size files in the user's cache ($XDG_CACHE_HOME/wan or ~/.cache/wan), written if it is not
- * there yet.  `kind` is "ti2v-5b"; layers 0: all of the transformer and the text encoder. */
-wan_status wan_bench_files(const char *kind, dtype type, int layers, char *folder, size_t size, error *err);
+/* A folder of synthetic full-size files in the user's cache ($XDG_CACHE_HOME/wan or ~/.cache/wan),
+ * written if it is not there yet.  `kind` is "ti2v-5b"; layers 0: all of the transformer and the
+ * text encoder. */
+wan_status wan_bench_files(const char *kind, dtype type, int layers, char *folder, size_t size,
+                           error *err);
 
-/* {"load_seconds", "stages": [{"name", "seconds", "cpu_seconds", "flops", "bytes", "gflops_per_cpu_second", "planned_bytes"}],
- *  "model_bytes", "active_bytes" (resident after the run), "peak_rss"}.  The caller owns it.  NULL on failure. */
+/* {"load_seconds", "stages": [{"name", "seconds", "cpu_seconds", "flops", "bytes",
+ * "gflops_per_cpu_second", "planned_bytes"}], "model_bytes", "active_bytes" (resident after the
+ * run), "peak_rss"}.  The caller owns it.  NULL on failure. */
 json_t *wan_bench(const wan_model_options *model, const bench_options *o, error *err);
 
 #endif

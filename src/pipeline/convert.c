@@ -33,11 +33,13 @@ typedef struct conversion {
 static const char *const prefix[PARTS] = {"", "text_encoder.", "vae."};
 
 static dtype new_type(const conversion *c, part p, const stored *s) {
-    dtype t = strcasecmp(c->o->recipe, "keep") ? wan_recipe_type(c->o->recipe, p, s->name, s->t) : WAN_DTYPES;
+    dtype t = strcasecmp(c->o->recipe, "keep") ? wan_recipe_type(c->o->recipe, p, s->name, s->t)
+                                               : WAN_DTYPES;
     return t == WAN_DTYPES ? s->t.type : t;
 }
 
-/* ------------------------------------------------------------------------------------------------------- metadata */
+/* -------------------------------------------------------------------------------------------------------
+ * metadata */
 
 static void announce(conversion *c) {
     char name[600];
@@ -53,8 +55,11 @@ static void announce(conversion *c) {
 }
 
 static wan_status write_tokenizer(conversion *c, const char *path, error *err) {
-    static const int32_t kind_of[] = {
-        [PIECE_PLAIN] = 1, [PIECE_UNKNOWN] = 2, [PIECE_CONTROL] = 3, [PIECE_ADDED] = 4, [PIECE_UNUSED] = 5};
+    static const int32_t kind_of[] = {[PIECE_PLAIN] = 1,
+                                      [PIECE_UNKNOWN] = 2,
+                                      [PIECE_CONTROL] = 3,
+                                      [PIECE_ADDED] = 4,
+                                      [PIECE_UNUSED] = 5};
     spiece s;
     if (wan_spiece_open(&s, path, err))
         return err->code;
@@ -86,7 +91,8 @@ static wan_status write_tokenizer(conversion *c, const char *path, error *err) {
     return err->code;
 }
 
-/* latents_mean and latents_std of wherever the VAE's statistics are said, as the JSON text that our VAE reads. */
+/* latents_mean and latents_std of wherever the VAE's statistics are said, as the JSON text that our
+ * VAE reads. */
 static void write_statistics(conversion *c) {
     static const char *const key[] = {"latents_mean", "latents_std"};
     const store *s = c->m->store[PART_VAE];
@@ -103,9 +109,11 @@ static void write_statistics(conversion *c) {
 
 static void write_defaults(conversion *c) {
     const model_defaults *d = &c->m->defaults;
-    json_t *j = json_pack("{s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:s, s:s}", "width", d->width, "height", d->height, "frames",
-                          d->frames, "steps", d->steps, "fps", d->fps, "guidance", d->guidance, "shift", d->shift,
-                          "sampler", wan_sampler_name(d->sampler), "negative_prompt", d->negative ? d->negative : "");
+    json_t *j =
+        json_pack("{s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:s, s:s}", "width", d->width, "height",
+                  d->height, "frames", d->frames, "steps", d->steps, "fps", d->fps, "guidance",
+                  d->guidance, "shift", d->shift, "sampler", wan_sampler_name(d->sampler),
+                  "negative_prompt", d->negative ? d->negative : "");
     if (d->prompt)
         json_object_set_new(j, "prompt", json_string(d->prompt));
     char *text = json_dumps(j, JSON_REAL_PRECISION(9));
@@ -124,15 +132,16 @@ static const char *base_name(const char *path) {
 static wan_status write_metadata(conversion *c, error *err) {
     const store *const *s = (const store *const *)c->m->store;
     char parts[64], path[4096];
-    snprintf(parts, sizeof parts, "%s%s%s", s[PART_DIT] ? "transformer " : "", s[PART_TEXT] ? "text_encoder " : "",
-             s[PART_VAE] ? "vae " : "");
+    snprintf(parts, sizeof parts, "%s%s%s", s[PART_DIT] ? "transformer " : "",
+             s[PART_TEXT] ? "text_encoder " : "", s[PART_VAE] ? "vae " : "");
     wan_gguf_write_string(c->w, "general.architecture", "wan");
     const store *first = s[PART_DIT] ? s[PART_DIT] : s[PART_TEXT] ? s[PART_TEXT] : s[PART_VAE];
     const char *licence = c->o->licence ? c->o->licence : wan_store_meta(first, "general.license");
     if (licence) /* weights have a licence of their own, which nobody can guess */
         wan_gguf_write_string(c->w, "general.license", licence);
     wan_gguf_write_u32(c->w, "general.base_model.count", 1);
-    wan_gguf_write_string(c->w, "general.base_model.0.name", c->o->base_model ? c->o->base_model : base_name(wan_store_path(first)));
+    wan_gguf_write_string(c->w, "general.base_model.0.name",
+                          c->o->base_model ? c->o->base_model : base_name(wan_store_path(first)));
     wan_gguf_write_u32(c->w, "general.quantization_version", 2);
     wan_gguf_write_string(c->w, "wan.parts", parts);
     wan_gguf_write_string(c->w, "wan.recipe", c->o->recipe);
@@ -144,7 +153,8 @@ static wan_status write_metadata(conversion *c, error *err) {
     write_defaults(c);
     error none = {0};
     const char *spiece_path = c->m->tokenizer_path;
-    if (!spiece_path && c->m->root && !wan_layout_find_tokenizer(c->m->root, path, sizeof path, &none))
+    if (!spiece_path && c->m->root &&
+        !wan_layout_find_tokenizer(c->m->root, path, sizeof path, &none))
         spiece_path = path;
     if (spiece_path)
         return write_tokenizer(c, spiece_path, err);
@@ -152,7 +162,8 @@ static wan_status write_metadata(conversion *c, error *err) {
     return err->code;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- data */
+/* -----------------------------------------------------------------------------------------------------------
+ * data */
 
 typedef struct block {
     conversion *c;
@@ -165,17 +176,21 @@ typedef struct block {
 static void repack(void *arg, int64_t from, int64_t to, int worker) {
     block *b = arg;
     float *values = b->c->values + (int64_t)worker * ROWS_VALUES;
-    tensor one = wan_tensor(b->s->t.type, 1, &b->cols, NULL), other = wan_tensor(b->to, 1, &b->cols, NULL);
+    tensor one = wan_tensor(b->s->t.type, 1, &b->cols, NULL),
+           other = wan_tensor(b->to, 1, &b->cols, NULL);
     size_t in = wan_bytes(one), out = wan_bytes(other);
     for (int64_t r = from; r < to; r++) {
-        /* A row longer than the space goes piece by piece; pieces are whole blocks of every type. */
+        /* A row longer than the space goes piece by piece; pieces are whole blocks of every type.
+         */
         for (int64_t k = 0; k < b->cols; k += ROWS_VALUES) {
             int64_t n = b->cols - k < ROWS_VALUES ? b->cols - k : ROWS_VALUES;
             const dtype_info *a = wan_dtype(b->s->t.type), *z = wan_dtype(b->to);
             wan_dequantise(b->s->t.type, values,
-                           (const char *)b->s->t.data + (size_t)(b->row + r) * in + (size_t)(k / a->block * a->bytes), n);
-            wan_quantise(b->to, b->c->packed + (size_t)r * out + (size_t)(k / z->block * z->bytes), values, n,
-                         &b->err[worker]);
+                           (const char *)b->s->t.data + (size_t)(b->row + r) * in +
+                               (size_t)(k / a->block * a->bytes),
+                           n);
+            wan_quantise(b->to, b->c->packed + (size_t)r * out + (size_t)(k / z->block * z->bytes),
+                         values, n, &b->err[worker]);
         }
     }
 }
@@ -214,11 +229,17 @@ static wan_status write_repacked(conversion *c, const stored *s, dtype to, error
         }
     }
     for (int64_t r = 0; r < rows; r += step) {
-        block b = {.c = c, .s = s, .to = to, .row = r, .rows = rows - r < step ? rows - r : step, .cols = cols};
+        block b = {.c = c,
+                   .s = s,
+                   .to = to,
+                   .row = r,
+                   .rows = rows - r < step ? rows - r : step,
+                   .cols = cols};
         wan_team_run(c->team, b.rows, 1 + 16384 / (cols ? cols : 1), repack, &b);
         for (size_t i = 0; i < sizeof b.err / sizeof b.err[0]; i++)
             if (b.err[i].code)
-                return wan_fail(err, b.err[i].code, "%s: %s: %s", s->file, s->source, b.err[i].message);
+                return wan_fail(err, b.err[i].code, "%s: %s: %s", s->file, s->source,
+                                b.err[i].message);
         if (wan_gguf_write_data(c->w, c->packed, wan_bytes(one) * (size_t)b.rows, err) ||
             tell(c, s, wan_bytes(source) * (size_t)b.rows, err))
             return err->code;
@@ -233,8 +254,8 @@ static wan_status write_tensors(conversion *c, error *err) {
             const stored *t = wan_store_at(s, i);
             dtype to = new_type(c, (part)p, t);
             if (to != t->t.type && !wan_can_dequantise(t->t.type))
-                return wan_fail(err, WAN_E_TYPE, "%s: %s is %s, which cannot be converted", t->file, t->source,
-                                wan_dtype(t->t.type)->name);
+                return wan_fail(err, WAN_E_TYPE, "%s: %s is %s, which cannot be converted", t->file,
+                                t->source, wan_dtype(t->t.type)->name);
             if (to == t->t.type ? write_as_stored(c, t, err) : write_repacked(c, t, to, err))
                 return err->code;
             if (i % 16 == 15)
@@ -246,23 +267,27 @@ static wan_status write_tensors(conversion *c, error *err) {
     return WAN_OK;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- door */
+/* -----------------------------------------------------------------------------------------------------------
+ * door */
 
 /* Every part there is; that one is missing is no fault, that one is damaged is. */
 static wan_status open_parts(wan_model *m, error *err) {
-    static const unsigned bit[PARTS] = {[PART_DIT] = NEED_DIT, [PART_TEXT] = NEED_TEXT, [PART_VAE] = NEED_VAE};
+    static const unsigned bit[PARTS] = {
+        [PART_DIT] = NEED_DIT, [PART_TEXT] = NEED_TEXT, [PART_VAE] = NEED_VAE};
     int found = 0;
     for (int p = 0; p < PARTS; p++) {
         error why = {0};
         if (!wan_model_require(m, bit[p], &why))
             found++;
         else if (why.code == WAN_E_IO || why.code == WAN_E_PARTS)
-            wan_log(m->log, WAN_LOG_WARN, "no %s in the new file: %s", wan_part_name((part)p), why.message);
+            wan_log(m->log, WAN_LOG_WARN, "no %s in the new file: %s", wan_part_name((part)p),
+                    why.message);
         else
             return wan_fail(err, why.code, "%s", why.message);
     }
     return found ? wan_defaults_read(m, err)
-                 : wan_fail(err, WAN_E_IO, "%s: no part of a model is there", m->root ? m->root : "the model");
+                 : wan_fail(err, WAN_E_IO, "%s: no part of a model is there",
+                            m->root ? m->root : "the model");
 }
 
 static bool known_recipe(const char *name) {
@@ -277,8 +302,10 @@ wan_status wan_convert(wan_model *m, const char *out, const convert_options *o, 
     conversion c = {.m = m, .o = o};
     int threads = m->threads < 64 ? m->threads : 64;
     if (!known_recipe(o->recipe))
-        return wan_fail(err, WAN_E_USAGE, "type %s: no such recipe; there are keep, q8_0, q6_k, q5_k_m, q4_k_m, ... bf16",
-                        o->recipe);
+        return wan_fail(
+            err, WAN_E_USAGE,
+            "type %s: no such recipe; there are keep, q8_0, q6_k, q5_k_m, q4_k_m, ... bf16",
+            o->recipe);
     if (!open_parts(m, &local)) {
         c.team = wan_team_open(threads, &local);
         c.values = malloc((size_t)threads * ROWS_VALUES * sizeof *c.values);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a model wants when the caller says nothing: its own defaults.json (beside it, or one folder up), else the
- * scheduler's config of a diffusers folder, else the release the files look like (sampling.md 4.1, 4.3, 7.1). */
+/* What a model wants when the caller says nothing: its own defaults.json (beside it, or one folder
+ * up), else the scheduler's config of a diffusers folder, else the release the files look like
+ * (sampling.md 4.1, 4.3, 7.1). */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,8 @@
 
 /* The official program's negative prompt, sample_neg_prompt of wan/configs/shared_config.py. */
 static const char official_negative[] =
-    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低"
+    "质量，"
     "JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，"
     "形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走";
 
@@ -22,7 +24,8 @@ static bool contains_turbo(const char *path) {
     return false;
 }
 
-/* JSON of root/NAME, or NULL when there is no such file; a file that is there but damaged is an error. */
+/* JSON of root/NAME, or NULL when there is no such file; a file that is there but damaged is an
+ * error. */
 static json_t *read_json(const char *folder, const char *name, error *err) {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -47,7 +50,8 @@ static wan_status take_int(const json_t *j, const char *key, int *out, error *er
     if (!v)
         return WAN_OK;
     if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > 1000000)
-        return wan_fail(err, WAN_E_FORMAT, "defaults.json: %s must be a whole number from 1 to 1000000", key);
+        return wan_fail(err, WAN_E_FORMAT,
+                        "defaults.json: %s must be a whole number from 1 to 1000000", key);
     *out = (int)json_integer_value(v);
     return WAN_OK;
 }
@@ -57,7 +61,8 @@ static wan_status take_number(const json_t *j, const char *key, double *out, err
     if (!v)
         return WAN_OK;
     if (!json_is_number(v) || !(json_number_value(v) > 0) || json_number_value(v) > 1e6)
-        return wan_fail(err, WAN_E_FORMAT, "defaults.json: %s must be a number above 0, at most 1000000", key);
+        return wan_fail(err, WAN_E_FORMAT,
+                        "defaults.json: %s must be a number above 0, at most 1000000", key);
     *out = json_number_value(v);
     return WAN_OK;
 }
@@ -86,7 +91,8 @@ static wan_status take_defaults(model_defaults *d, const json_t *j, error *err) 
     const json_t *sampler = json_object_get(j, "sampler");
     if (!s && sampler) {
         error why = {0};
-        d->sampler = wan_sampler_find(json_is_string(sampler) ? json_string_value(sampler) : "", &why);
+        d->sampler =
+            wan_sampler_find(json_is_string(sampler) ? json_string_value(sampler) : "", &why);
         if (why.code)
             s = wan_fail(err, WAN_E_FORMAT, "defaults.json: %s", why.message);
     }
@@ -133,8 +139,14 @@ wan_status wan_defaults_read(wan_model *m, error *err) {
     bool turbo = contains_turbo(m->root) || contains_turbo(m->path[PART_DIT]);
     free(d->negative);
     free(d->prompt);
-    *d = (model_defaults){.width = 1280, .height = 704, .frames = 121, .steps = 50, .fps = 24, .guidance = 5,
-                          .shift = 5, .sampler = WAN_SAMPLER_UNIPC_OFFICIAL};
+    *d = (model_defaults){.width = 1280,
+                          .height = 704,
+                          .frames = 121,
+                          .steps = 50,
+                          .fps = 24,
+                          .guidance = 5,
+                          .shift = 5,
+                          .sampler = WAN_SAMPLER_UNIPC_OFFICIAL};
     d->negative = strdup(official_negative);
     if (!d->negative)
         return wan_fail(err, WAN_E_MEMORY, "out of memory for the defaults");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A prompt, perhaps a picture, and out come frames: the stages in order, and what they will cost. */
+/* A prompt, perhaps a picture, and out come frames: the stages in order, and what they will cost.
+ */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,14 +41,18 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ------------------------------------------------------------------------------------------------------- progress */
+/* -------------------------------------------------------------------------------------------------------
+ * progress */
 
-/* Operations done say how long the rest takes; stages that have not begun are assumed to run at the rate so far. */
+/* Operations done say how long the rest takes; stages that have not begun are assumed to run at the
+ * rate so far. */
 static double seconds_left(const run *r, double stage_share) {
     double done = 0, all = 0;
     for (int s = 0; s < STAGES; s++) {
         all += r->cost[s].flops;
-        done += s < r->stage ? r->cost[s].flops : s == r->stage ? r->cost[s].flops * stage_share : 0;
+        done += s < r->stage    ? r->cost[s].flops
+                : s == r->stage ? r->cost[s].flops * stage_share
+                                : 0;
     }
     /* The text is so little work that it says nothing about the rest. */
     return done > 0.01 * all ? (now() - r->began) * (all - done) / done : -1;
@@ -57,7 +62,8 @@ static int report(void *owner, int done, int total) {
     run *r = owner;
     if (!r->cb->progress)
         return 0;
-    wan_progress p = {stage_name[r->stage], done, total, seconds_left(r, total ? (double)done / total : 0)};
+    wan_progress p = {stage_name[r->stage], done, total,
+                      seconds_left(r, total ? (double)done / total : 0)};
     return r->cb->progress(r->cb->user, &p);
 }
 
@@ -68,7 +74,8 @@ static wan_status begin_stage(run *r, int stage, int total, error *err) {
     return WAN_OK;
 }
 
-/* --------------------------------------------------------------------------------------------------------- stages */
+/* ---------------------------------------------------------------------------------------------------------
+ * stages */
 
 static wan_status tokenize(run *r, error *err) {
     const char *prompt[2] = {r->job.p.prompt, r->job.p.negative ? r->job.p.negative : ""};
@@ -77,7 +84,8 @@ static wan_status tokenize(run *r, error *err) {
         if (wan_tokenize(r->m->tok, prompt[i], r->ids[i], &r->count[i], &dropped, err))
             return err->code;
         if (dropped)
-            wan_log(r->m->log, WAN_LOG_WARN, "the %s is longer than %d tokens: the last %d were cut off",
+            wan_log(r->m->log, WAN_LOG_WARN,
+                    "the %s is longer than %d tokens: the last %d were cut off",
                     i ? "negative prompt" : "prompt", WAN_TEXT_LEN, dropped);
     }
     return WAN_OK;
@@ -94,7 +102,8 @@ static wan_status encode_text(run *r, error *err) {
     return status;
 }
 
-/* The picture, stretched to the clip's size, as pixels [3, 1, H, W] in [-1, 1]: 2 (u8 / 255) - 1 in float32. */
+/* The picture, stretched to the clip's size, as pixels [3, 1, H, W] in [-1, 1]: 2 (u8 / 255) - 1 in
+ * float32. */
 static float *image_pixels(const run *r, error *err) {
     const wan_params *p = &r->job.p;
     const wan_image *image = p->image;
@@ -103,8 +112,10 @@ static float *image_pixels(const run *r, error *err) {
     const uint8_t *rgb = image->rgb;
     if (image->width != p->width || image->height != p->height) {
         stretched = malloc(3 * n);
-        if (!stretched || wan_resize_lanczos(image->rgb, image->width, image->height, stretched, p->width, p->height, err)) {
-            wan_fail(err, WAN_E_MEMORY, "out of memory for a picture of %d x %d", p->width, p->height);
+        if (!stretched || wan_resize_lanczos(image->rgb, image->width, image->height, stretched,
+                                             p->width, p->height, err)) {
+            wan_fail(err, WAN_E_MEMORY, "out of memory for a picture of %d x %d", p->width,
+                     p->height);
             free(stretched);
             return NULL;
         }
@@ -131,7 +142,8 @@ static wan_status encode_image(run *r, error *err) {
     if (pixels && !r->first)
         wan_fail(err, WAN_E_MEMORY, "out of memory for the first frame's latents");
     if (!err->code)
-        wan_run_encode(r->m, pixels, 1, r->job.p.height, r->job.p.width, r->first, &r->w, NULL, err);
+        wan_run_encode(r->m, pixels, 1, r->job.p.height, r->job.p.width, r->first, &r->w, NULL,
+                       err);
     free(pixels);
     if (!err->code && report(r, 1, 1))
         wan_fail(err, WAN_E_CANCELLED, "cancelled");
@@ -163,7 +175,8 @@ static wan_status denoise_latents(run *r, error *err) {
         return wan_fail(err, WAN_E_MEMORY, "out of memory for %lld latents", (long long)n);
     noise_generator g;
     wan_noise_seed(&g, r->job.p.seed);
-    wan_noise_draw(&g, r->latents, n); /* also with given noise: Turbo's later draws follow the first */
+    wan_noise_draw(&g, r->latents,
+                   n); /* also with given noise: Turbo's later draws follow the first */
     if (r->job.p.noise)
         memcpy(r->latents, r->job.p.noise, (size_t)n * sizeof *r->latents);
     denoise d = denoise_of(r, &g);
@@ -174,7 +187,8 @@ static wan_status denoise_latents(run *r, error *err) {
     return WAN_OK;
 }
 
-void wan_frames_u8(const float *pixels, int64_t frames, int64_t height, int64_t width, uint8_t *rgb) {
+void wan_frames_u8(const float *pixels, int64_t frames, int64_t height, int64_t width,
+                   uint8_t *rgb) {
     int64_t plane = frames * height * width;
     for (int64_t i = 0; i < plane; i++)
         for (int64_t c = 0; c < 3; c++) {
@@ -184,7 +198,8 @@ void wan_frames_u8(const float *pixels, int64_t frames, int64_t height, int64_t 
         }
 }
 
-static wan_status show_frames(void *user, const float *pixels, int64_t first, int64_t n, error *err) {
+static wan_status show_frames(void *user, const float *pixels, int64_t first, int64_t n,
+                              error *err) {
     run *r = user;
     const wan_params *p = &r->job.p;
     size_t size = 3 * (size_t)n * (size_t)p->width * (size_t)p->height;
@@ -196,7 +211,8 @@ static wan_status show_frames(void *user, const float *pixels, int64_t first, in
             return wan_fail(err, WAN_E_MEMORY, "out of memory for %zu bytes of frames", size);
     }
     wan_frames_u8(pixels, n, p->height, p->width, r->rgb);
-    if (r->cb->frames && r->cb->frames(r->cb->user, r->rgb, (int)first, (int)n, p->width, p->height))
+    if (r->cb->frames &&
+        r->cb->frames(r->cb->user, r->rgb, (int)first, (int)n, p->width, p->height))
         return wan_fail(err, WAN_E_CANCELLED, "cancelled");
     return WAN_OK;
 }
@@ -204,10 +220,12 @@ static wan_status show_frames(void *user, const float *pixels, int64_t first, in
 static wan_status decode_frames(run *r, error *err) {
     if (begin_stage(r, DECODE, (int)r->job.shape[1], err))
         return err->code;
-    return wan_run_decode(r->m, r->latents, r->job.shape, r->job.decode_group, show_frames, r, &r->w, NULL, err);
+    return wan_run_decode(r->m, r->latents, r->job.shape, r->job.decode_group, show_frames, r,
+                          &r->w, NULL, err);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- plan */
+/* -----------------------------------------------------------------------------------------------------------
+ * plan */
 
 /* Fills r->cost by running every stage dry. */
 static wan_status count_costs(run *r, error *err) {
@@ -223,20 +241,25 @@ static wan_status count_costs(run *r, error *err) {
         r->cost[TEXT].flops = flops;
     }
     if (!status && j->p.image)
-        status = wan_run_encode(r->m, NULL, 1, j->p.height, j->p.width, NULL, NULL, &r->cost[ENCODE], err);
+        status = wan_run_encode(r->m, NULL, 1, j->p.height, j->p.width, NULL, NULL,
+                                &r->cost[ENCODE], err);
     denoise d = denoise_of(r, NULL);
     if (!status)
         status = wan_run_denoise(r->m, &d, NULL, &r->cost[DENOISE], err);
     if (!status)
-        status = wan_run_decode(r->m, NULL, j->shape, j->decode_group, NULL, NULL, NULL, &r->cost[DECODE], err);
+        status = wan_run_decode(r->m, NULL, j->shape, j->decode_group, NULL, NULL, NULL,
+                                &r->cost[DECODE], err);
     return status;
 }
 
-/* What outlives a stage on the host, and what is only there while the picture is encoded or a group shown. */
+/* What outlives a stage on the host, and what is only there while the picture is encoded or a group
+ * shown. */
 static uint64_t held_bytes(const run *r) {
     const job *j = &r->job;
-    uint64_t latents = (uint64_t)(j->shape[0] * j->shape[1] * j->shape[2] * j->shape[3]) * sizeof(float);
-    uint64_t text = (uint64_t)(r->count[0] + r->count[1]) * (uint64_t)r->m->facts.text_dim * sizeof(float);
+    uint64_t latents =
+        (uint64_t)(j->shape[0] * j->shape[1] * j->shape[2] * j->shape[3]) * sizeof(float);
+    uint64_t text =
+        (uint64_t)(r->count[0] + r->count[1]) * (uint64_t)r->m->facts.text_dim * sizeof(float);
     uint64_t first = j->p.image ? latents / (uint64_t)j->shape[1] : 0;
     return latents + text + first;
 }
@@ -267,7 +290,8 @@ static void make_plan(const run *r, wan_plan *plan) {
     plan->fixed = wan_memory_resident() + wan_compute_fixed_bytes(m->be, m->threads);
     const uint64_t stage[STAGES] = {plan->text_weights + plan->text_scratch,
                                     r->job.p.image ? plan->vae_weights + plan->encode_scratch : 0,
-                                    plan->dit_weights + plan->dit_scratch, plan->vae_weights + plan->decode_scratch};
+                                    plan->dit_weights + plan->dit_scratch,
+                                    plan->vae_weights + plan->decode_scratch};
     for (int s = 0; s < STAGES; s++) {
         plan->flops += r->cost[s].flops;
         if (plan->fixed + stage[s] > plan->peak)
@@ -275,13 +299,17 @@ static void make_plan(const run *r, wan_plan *plan) {
     }
 }
 
-/* ----------------------------------------------------------------------------------------------------------- doors */
+/* -----------------------------------------------------------------------------------------------------------
+ * doors */
 
-static wan_status run_begin(run *r, wan_model *m, const wan_params *p, const wan_callbacks *cb, error *err) {
+static wan_status run_begin(run *r, wan_model *m, const wan_params *p, const wan_callbacks *cb,
+                            error *err) {
     static const wan_callbacks silent = {0};
     *r = (run){.m = m, .cb = cb ? cb : &silent, .began = now()};
-    r->w = (watcher){.cancelled = r->cb->cancelled, .user = r->cb->user, .step = report, .owner = r};
-    if (wan_model_require(m, NEED_ALL, err) || wan_job_begin(&r->job, m, p, err) || tokenize(r, err))
+    r->w =
+        (watcher){.cancelled = r->cb->cancelled, .user = r->cb->user, .step = report, .owner = r};
+    if (wan_model_require(m, NEED_ALL, err) || wan_job_begin(&r->job, m, p, err) ||
+        tokenize(r, err))
         return err->code;
     return count_costs(r, err);
 }
@@ -306,10 +334,10 @@ wan_status wan_job_plan(wan_model *m, const wan_params *p, wan_plan *plan, wan_e
     return local.code ? wan_fail(err, local.code, "%s", local.message) : WAN_OK;
 }
 
-wan_status wan_generate(wan_model *m, const wan_params *p, const wan_callbacks *callbacks, double seconds[4],
-                        wan_error *err) {
-    static wan_status (*const body[STAGES])(run *, error *) = {encode_text, encode_image, denoise_latents,
-                                                               decode_frames};
+wan_status wan_generate(wan_model *m, const wan_params *p, const wan_callbacks *callbacks,
+                        double seconds[4], wan_error *err) {
+    static wan_status (*const body[STAGES])(run *, error *) = {encode_text, encode_image,
+                                                               denoise_latents, decode_frames};
     error local = {0};
     run *r = malloc(sizeof *r);
     if (!r)

@@ -5,8 +5,9 @@
 
 #include <stdint.h>
 
-/* Pixels [3, T, H, W] in [-1, 1] -> rgb [T, H, W, 3] by truncation, floor(clamp(x / 2 + 1/2, 0, 1) * 255) in float32, as
- * diffusers writes clips (golden/README.md). */
-void wan_frames_u8(const float *pixels, int64_t frames, int64_t height, int64_t width, uint8_t *rgb);
+/* Pixels [3, T, H, W] in [-1, 1] -> rgb [T, H, W, 3] by truncation, floor(clamp(x / 2 + 1/2, 0, 1)
+ * * 255) in float32, as diffusers writes clips (golden/README.md). */
+void wan_frames_u8(const float *pixels, int64_t frames, int64_t height, int64_t width,
+                   uint8_t *rgb);
 
 #endif

@@ -13,7 +13,8 @@
 #include "weights/layout.h"
 
 static void note(void *user, const char *weight, bool missing) {
-    json_array_append_new(json_object_get(user, missing ? "missing" : "unexpected"), json_string(weight));
+    json_array_append_new(json_object_get(user, missing ? "missing" : "unexpected"),
+                          json_string(weight));
 }
 
 static json_t *count_types(const store *s) {
@@ -25,9 +26,11 @@ static json_t *count_types(const store *s) {
             row = json_pack("{s:I, s:I}", "tensors", (json_int_t)0, "bytes", (json_int_t)0);
             json_object_set_new(types, wan_dtype(t.type)->name, row);
         }
-        json_integer_set(json_object_get(row, "tensors"), json_integer_value(json_object_get(row, "tensors")) + 1);
+        json_integer_set(json_object_get(row, "tensors"),
+                         json_integer_value(json_object_get(row, "tensors")) + 1);
         json_integer_set(json_object_get(row, "bytes"),
-                         json_integer_value(json_object_get(row, "bytes")) + (json_int_t)wan_bytes(t));
+                         json_integer_value(json_object_get(row, "bytes")) +
+                             (json_int_t)wan_bytes(t));
     }
     return types;
 }
@@ -52,12 +55,14 @@ static void name_transformer(const store *s, json_t *out) {
             name = known[i].name;
     json_object_set_new(out, "variant", json_string(name));
     json_object_set_new(out, "config",
-                        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "dim", (json_int_t)g.dim, "heads",
-                                  (json_int_t)g.heads, "layers", (json_int_t)g.layers, "ffn_dim", (json_int_t)g.ffn,
-                                  "channels", (json_int_t)g.in_channels, "text_dim", (json_int_t)g.text_dim));
+                        json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "dim", (json_int_t)g.dim,
+                                  "heads", (json_int_t)g.heads, "layers", (json_int_t)g.layers,
+                                  "ffn_dim", (json_int_t)g.ffn, "channels",
+                                  (json_int_t)g.in_channels, "text_dim", (json_int_t)g.text_dim));
 }
 
-/* Binds the part on a dry compute that takes notes instead of failing at the first missing weight. */
+/* Binds the part on a dry compute that takes notes instead of failing at the first missing weight.
+ */
 static void bind_part(const store *s, part p, json_t *out) {
     error err = {0};
     compute dry = wan_compute_dry();
@@ -69,15 +74,18 @@ static void bind_part(const store *s, part p, json_t *out) {
     } else if (p == PART_TEXT) {
         umt5 *t = wan_umt5_open(s, &dry, &err);
         if (t)
-            json_object_set_new(out, "config", json_pack("{s:I, s:I}", "dim", (json_int_t)wan_umt5_dim(t), "vocabulary",
-                                                         (json_int_t)wan_umt5_vocab(t)));
+            json_object_set_new(out, "config",
+                                json_pack("{s:I, s:I}", "dim", (json_int_t)wan_umt5_dim(t),
+                                          "vocabulary", (json_int_t)wan_umt5_vocab(t)));
         json_object_set_new(out, "variant", json_string("UMT5 encoder"));
         wan_umt5_close(t);
     } else {
         vae22 *v = wan_vae22_open(s, &dry, &err);
         if (v)
-            json_object_set_new(out, "config", json_pack("{s:I, s:i, s:i}", "channels", (json_int_t)wan_vae22_channels(v),
-                                                         "spatial", wan_vae22_spatial(v), "temporal", wan_vae22_temporal(v)));
+            json_object_set_new(out, "config",
+                                json_pack("{s:I, s:i, s:i}", "channels",
+                                          (json_int_t)wan_vae22_channels(v), "spatial",
+                                          wan_vae22_spatial(v), "temporal", wan_vae22_temporal(v)));
         json_object_set_new(out, "variant", json_string("Wan2.2 VAE"));
         wan_vae22_close(v);
     }
@@ -86,9 +94,10 @@ static void bind_part(const store *s, part p, json_t *out) {
 }
 
 static json_t *describe(const store *s, part p) {
-    json_t *out = json_pack("{s:s, s:s, s:s, s:I, s:I}", "part", wan_part_name(p), "path", wan_store_path(s), "layout",
-                            wan_store_layout(s), "tensors", (json_int_t)wan_store_count(s), "bytes",
-                            (json_int_t)wan_store_bytes(s));
+    json_t *out =
+        json_pack("{s:s, s:s, s:s, s:I, s:I}", "part", wan_part_name(p), "path", wan_store_path(s),
+                  "layout", wan_store_layout(s), "tensors", (json_int_t)wan_store_count(s), "bytes",
+                  (json_int_t)wan_store_bytes(s));
     json_object_set_new(out, "types", count_types(s));
     json_object_set_new(out, "missing", json_array());
     json_object_set_new(out, "unexpected", json_array());
@@ -96,7 +105,8 @@ static json_t *describe(const store *s, part p) {
     return out;
 }
 
-/* A file or component folder: every kind of part that it can be opened as, more than one only for a whole model. */
+/* A file or component folder: every kind of part that it can be opened as, more than one only for a
+ * whole model. */
 static bool try_part(const char *path, json_t *parts, error *first) {
     for (int p = 0; p < PARTS; p++) {
         error err = {0};
@@ -121,14 +131,16 @@ static void describe_folder(const char *path, json_t *out) {
         if (s)
             json_array_append_new(parts, describe(s, (part)p));
         else
-            json_array_append_new(absent, json_pack("{s:s, s:s}", "part", wan_part_name((part)p), "why", err.message));
+            json_array_append_new(absent, json_pack("{s:s, s:s}", "part", wan_part_name((part)p),
+                                                    "why", err.message));
         wan_store_close(s);
     }
     error err = {0};
     if (!wan_layout_find_tokenizer(path, found, sizeof found, &err))
         json_object_set_new(out, "tokenizer", json_string(found));
     else
-        json_array_append_new(absent, json_pack("{s:s, s:s}", "part", "tokenizer", "why", err.message));
+        json_array_append_new(absent,
+                              json_pack("{s:s, s:s}", "part", "tokenizer", "why", err.message));
     json_object_set_new(out, "absent", absent);
 }
 

@@ -8,7 +8,8 @@
 
 /* Positions the rotary tables were made for, per axis (dit.md 2.5). */
 #define MOST_POSITIONS 1024
-/* Latent pixels that a decode step should have at least, so that small clips do not drown in overhead. */
+/* Latent pixels that a decode step should have at least, so that small clips do not drown in
+ * overhead. */
 #define DECODE_PIXELS 1024
 #define DECODE_GROUP_MOST 8
 
@@ -17,8 +18,10 @@ void wan_params_init(wan_params *p) {
     p->guidance = p->shift = -1;
 }
 
-/* Size of a clip that continues a picture: the model's own area in the picture's proportions (sampling.md 5.2). */
-static void size_from_image(const wan_image *image, double area, int grid_w, int grid_h, int *width, int *height) {
+/* Size of a clip that continues a picture: the model's own area in the picture's proportions
+ * (sampling.md 5.2). */
+static void size_from_image(const wan_image *image, double area, int grid_w, int grid_h, int *width,
+                            int *height) {
     double ratio = (double)image->width / image->height;
     double w = sqrt(area * ratio), h = area / w;
     double w1 = floor(w / grid_w) * grid_w, h1 = w1 > 0 ? floor(area / w1 / grid_h) * grid_h : 0;
@@ -36,11 +39,13 @@ static wan_status check_side(const char *what, int value, int grid, error *err) 
         return WAN_OK;
     int below = value / grid * grid;
     if (value > grid * MOST_POSITIONS)
-        return wan_fail(err, WAN_E_GRID, "%s %d: the most is %d", what, value, grid * MOST_POSITIONS);
+        return wan_fail(err, WAN_E_GRID, "%s %d: the most is %d", what, value,
+                        grid * MOST_POSITIONS);
     if (below <= 0)
-        return wan_fail(err, WAN_E_GRID, "%s %d: must be a multiple of %d; the nearest is %d", what, value, grid, grid);
-    return wan_fail(err, WAN_E_GRID, "%s %d: must be a multiple of %d; the nearest are %d and %d", what, value, grid,
-                    below, below + grid);
+        return wan_fail(err, WAN_E_GRID, "%s %d: must be a multiple of %d; the nearest is %d", what,
+                        value, grid, grid);
+    return wan_fail(err, WAN_E_GRID, "%s %d: must be a multiple of %d; the nearest are %d and %d",
+                    what, value, grid, below, below + grid);
 }
 
 static wan_status check_grid(const job *j, const wan_model *m, error *err) {
@@ -51,11 +56,12 @@ static wan_status check_grid(const job *j, const wan_model *m, error *err) {
     int t = m->facts.temporal;
     if (p->frames < 1 || (p->frames - 1) % t) {
         int below = p->frames < 1 ? 1 : (p->frames - 1) / t * t + 1;
-        return wan_fail(err, WAN_E_GRID, "%d frames: must be %dn + 1; the nearest are %d and %d", p->frames, t, below,
-                        below + t);
+        return wan_fail(err, WAN_E_GRID, "%d frames: must be %dn + 1; the nearest are %d and %d",
+                        p->frames, t, below, below + t);
     }
     if ((p->frames - 1) / t + 1 > MOST_POSITIONS)
-        return wan_fail(err, WAN_E_GRID, "%d frames: the most is %d", p->frames, t * (MOST_POSITIONS - 1) + 1);
+        return wan_fail(err, WAN_E_GRID, "%d frames: the most is %d", p->frames,
+                        t * (MOST_POSITIONS - 1) + 1);
     return WAN_OK;
 }
 
@@ -70,13 +76,17 @@ static wan_status check_values(const job *j, error *err) {
     if (!isfinite(p->shift) || !(p->shift > 0) || p->shift > 1000)
         return wan_fail(err, WAN_E_USAGE, "shift %g: must be above 0, at most 1000", p->shift);
     if (!isfinite(p->fps) || !(p->fps > 0) || p->fps > 1000)
-        return wan_fail(err, WAN_E_USAGE, "%g frames a second: must be above 0, at most 1000", p->fps);
+        return wan_fail(err, WAN_E_USAGE, "%g frames a second: must be above 0, at most 1000",
+                        p->fps);
     if (p->image && (!p->image->rgb || p->image->width < 1 || p->image->height < 1))
-        return wan_fail(err, WAN_E_IMAGE, "the first picture is %d x %d pixels", p->image->width, p->image->height);
+        return wan_fail(err, WAN_E_IMAGE, "the first picture is %d x %d pixels", p->image->width,
+                        p->image->height);
     return WAN_OK;
 }
 
-static bool is_turbo(wan_sampler s) { return s == WAN_SAMPLER_TURBO || s == WAN_SAMPLER_TURBO_PUBLISHED; }
+static bool is_turbo(wan_sampler s) {
+    return s == WAN_SAMPLER_TURBO || s == WAN_SAMPLER_TURBO_PUBLISHED;
+}
 
 static void fill_defaults(wan_params *p, const wan_model *m) {
     const model_defaults *d = &m->defaults;
@@ -84,7 +94,8 @@ static void fill_defaults(wan_params *p, const wan_model *m) {
     if (!p->width && !p->height && p->image && p->image->width > 0 && p->image->height > 0) {
         p->width = d->width;
         p->height = d->height;
-        size_from_image(p->image, (double)d->width * d->height, grid_w, grid_h, &p->width, &p->height);
+        size_from_image(p->image, (double)d->width * d->height, grid_w, grid_h, &p->width,
+                        &p->height);
     }
     p->width = p->width ? p->width : d->width;
     p->height = p->height ? p->height : d->height;
@@ -116,7 +127,8 @@ wan_status wan_job_begin(job *j, const wan_model *m, const wan_params *p, error 
         return status;
     if (is_turbo(j->p.sampler)) {
         if (j->p.guidance > 1)
-            return wan_fail(err, WAN_E_USAGE, "sampler %s runs without guidance: guidance %g must be 1",
+            return wan_fail(err, WAN_E_USAGE,
+                            "sampler %s runs without guidance: guidance %g must be 1",
                             wan_sampler_name(j->p.sampler), j->p.guidance);
         if (j->p.steps != 4)
             return wan_fail(err, WAN_E_USAGE, "sampler %s has exactly 4 steps, not %d",
@@ -131,7 +143,8 @@ wan_status wan_job_begin(job *j, const wan_model *m, const wan_params *p, error 
     return WAN_OK;
 }
 
-wan_status wan_job_resolve(const wan_model *m, const wan_params *p, wan_params *resolved, wan_error *err) {
+wan_status wan_job_resolve(const wan_model *m, const wan_params *p, wan_params *resolved,
+                           wan_error *err) {
     job j;
     wan_status status = wan_job_begin(&j, m, p, err);
     if (!status)

@@ -6,13 +6,14 @@
 #include "pipeline/model.h"
 
 typedef struct job {
-    wan_params p;        /* every field final; text still belongs to the caller or to the model */
-    int64_t shape[4];    /* of latents: C, F, h, w */
-    bool guided;         /* a second, negative pass each step */
-    int decode_group;    /* latent frames decoded at a time */
+    wan_params p;     /* every field final; text still belongs to the caller or to the model */
+    int64_t shape[4]; /* of latents: C, F, h, w */
+    bool guided;      /* a second, negative pass each step */
+    int decode_group; /* latent frames decoded at a time */
 } job;
 
-/* Latent frames decoded at a time for latents of that shape: enough that small clips do not drown in overhead. */
+/* Latent frames decoded at a time for latents of that shape: enough that small clips do not drown
+ * in overhead. */
 int wan_decode_group(const int64_t shape[4]);
 
 /* The model must be open with NEED_ALL. */

@@ -13,7 +13,9 @@
 #include "model/vae22.h"
 #include "weights/layout.h"
 
-const char *wan_version(void) { return WAN_VERSION; }
+const char *wan_version(void) {
+    return WAN_VERSION;
+}
 
 static int usable_cores(void) {
     cpu_set_t set;
@@ -91,7 +93,8 @@ void wan_model_close(wan_model *m) {
     free(m);
 }
 
-/* ---------------------------------------------------------------------------------------------------- the parts */
+/* ----------------------------------------------------------------------------------------------------
+ * the parts */
 
 static wan_status open_store(wan_model *m, part p, error *err) {
     char found[4096];
@@ -121,8 +124,8 @@ static wan_status open_tokenizer(wan_model *m, error *err) {
     return m->tok ? WAN_OK : err ? err->code : WAN_E_FORMAT;
 }
 
-/* Reads every open part's shapes on a dry compute (nothing is bound for use yet), keeps the facts, and says which two
- * parts disagree, and in what: they may come from different places. */
+/* Reads every open part's shapes on a dry compute (nothing is bound for use yet), keeps the facts,
+ * and says which two parts disagree, and in what: they may come from different places. */
 static wan_status check_fit(wan_model *m, error *err) {
     compute dry = wan_compute_dry();
     const store *const *s = (const store *const *)m->store;
@@ -143,18 +146,20 @@ static wan_status check_fit(wan_model *m, error *err) {
         m->facts.channels = wan_vae22_channels(v);
         if (d && wan_dit_in_channels(d) != wan_vae22_channels(v))
             wan_fail(err, WAN_E_PARTS, "transformer %s has %lld latent channels, VAE %s has %lld",
-                     wan_store_path(s[PART_DIT]), (long long)wan_dit_in_channels(d), wan_store_path(s[PART_VAE]),
-                     (long long)wan_vae22_channels(v));
+                     wan_store_path(s[PART_DIT]), (long long)wan_dit_in_channels(d),
+                     wan_store_path(s[PART_VAE]), (long long)wan_vae22_channels(v));
     }
     if (t && !err->code) {
         m->facts.text_dim = wan_umt5_dim(t);
         if (d && wan_dit_text_dim(d) != wan_umt5_dim(t))
-            wan_fail(err, WAN_E_PARTS, "transformer %s reads text of width %lld, text encoder %s writes %lld",
-                     wan_store_path(s[PART_DIT]), (long long)wan_dit_text_dim(d), wan_store_path(s[PART_TEXT]),
-                     (long long)wan_umt5_dim(t));
+            wan_fail(err, WAN_E_PARTS,
+                     "transformer %s reads text of width %lld, text encoder %s writes %lld",
+                     wan_store_path(s[PART_DIT]), (long long)wan_dit_text_dim(d),
+                     wan_store_path(s[PART_TEXT]), (long long)wan_umt5_dim(t));
         if (m->tok && wan_tokenizer_pieces(m->tok) > wan_umt5_vocab(t))
             wan_fail(err, WAN_E_PARTS, "the tokenizer has %d pieces, text encoder %s embeds %lld",
-                     wan_tokenizer_pieces(m->tok), wan_store_path(s[PART_TEXT]), (long long)wan_umt5_vocab(t));
+                     wan_tokenizer_pieces(m->tok), wan_store_path(s[PART_TEXT]),
+                     (long long)wan_umt5_vocab(t));
     }
     wan_dit_close(d);
     wan_umt5_close(t);
@@ -164,7 +169,8 @@ static wan_status check_fit(wan_model *m, error *err) {
 
 wan_status wan_model_require(wan_model *m, unsigned need, error *err) {
     error local = {0};
-    static const unsigned bit[PARTS] = {[PART_DIT] = NEED_DIT, [PART_TEXT] = NEED_TEXT, [PART_VAE] = NEED_VAE};
+    static const unsigned bit[PARTS] = {
+        [PART_DIT] = NEED_DIT, [PART_TEXT] = NEED_TEXT, [PART_VAE] = NEED_VAE};
     unsigned before = m->open;
     for (int p = 0; p < PARTS && !local.code; p++)
         if (need & ~m->open & bit[p]) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* model.h - what is behind a wan_model: the mapped parts and the defaults their files state.
- * Parts are opened when first required, so that one stage needs only its own.  Owned by the caller of wan_model_open. */
+ * Parts are opened when first required, so that one stage needs only its own.  Owned by the caller
+ * of wan_model_open. */
 #ifndef WAN_PIPELINE_MODEL_H
 #define WAN_PIPELINE_MODEL_H
 
@@ -22,7 +23,7 @@ typedef struct model_defaults {
 
 /* What the parts are like, once opened; 0 until then. */
 typedef struct model_facts {
-    int64_t channels;   /* of latents */
+    int64_t channels; /* of latents */
     int64_t text_dim;
     int spatial, temporal; /* pixels and frames per latent */
     int grid_x, grid_y;    /* width and height must be multiples */
@@ -43,10 +44,12 @@ struct wan_model {
 
 /* Remembers where the parts are; opens none.  The model path must exist. */
 wan_model *wan_model_begin(const wan_model_options *options, error *err);
-/* Opens the parts named by NEED_ bits that are not open yet, and checks that all open ones fit together. */
+/* Opens the parts named by NEED_ bits that are not open yet, and checks that all open ones fit
+ * together. */
 wan_status wan_model_require(wan_model *m, unsigned need, error *err);
 
-/* defaults.c: fills m->defaults from defaults.json, the scheduler's config, or the release the files look like. */
+/* defaults.c: fills m->defaults from defaults.json, the scheduler's config, or the release the
+ * files look like. */
 wan_status wan_defaults_read(wan_model *m, error *err);
 
 #endif

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which type a tensor takes: the rules of the tools that made the published files (formats.md 3.4, dit.md 5.1). */
+/* Which type a tensor takes: the rules of the tools that made the published files (formats.md 3.4,
+ * dit.md 5.1). */
 #include <string.h>
 #include <strings.h>
 
 #include "pipeline/convert.h"
 
-/* `values` are the attention's value matrices, `down` the second of the feed-forward, `table` the text encoder's embedding: the ones
- * that suffer most. */
+/* `values` are the attention's value matrices, `down` the second of the feed-forward, `table` the
+ * text encoder's embedding: the ones that suffer most. */
 typedef struct recipe {
     const char *name;
     dtype type, values, down, table;
@@ -37,9 +38,9 @@ static const recipe recipes[] = {
 #define COUNT (sizeof recipes / sizeof recipes[0])
 
 const char *const *wan_recipe_names(void) {
-    static const char *const names[] = {"keep",   "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k", "q3_k", "q2_k",
-                                        "q5_0",   "q5_1", "q4_0", "q4_1",   "iq4_nl", "iq4_xs", "f32",  "f16",  "bf16",
-                                        NULL};
+    static const char *const names[] = {
+        "keep", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k", "q3_k", "q2_k", "q5_0",
+        "q5_1", "q4_0", "q4_1", "iq4_nl", "iq4_xs", "f32",    "f16",  "bf16", NULL};
     return names;
 }
 
@@ -55,10 +56,12 @@ static bool ends_with(const char *text, const char *end) {
     return n >= m && !strcmp(text + n - m, end);
 }
 
-/* Matrices of attention and feed-forward; embedders, projections of time, norms and the head are left alone. */
+/* Matrices of attention and feed-forward; embedders, projections of time, norms and the head are
+ * left alone. */
 static bool is_candidate(part p, const char *name, tensor t) {
-    static const char *const spared[] = {"modulation", "patch_embedding.", "text_embedding.", "time_projection.",
-                                         "time_embedding.", "img_emb.", "head.", "pos_embedding."};
+    static const char *const spared[] = {
+        "modulation",      "patch_embedding.", "text_embedding.", "time_projection.",
+        "time_embedding.", "img_emb.",         "head.",           "pos_embedding."};
     if (p == PART_VAE || t.rank != 2 || wan_elements(t) <= 1024 || !ends_with(name, ".weight"))
         return false;
     for (size_t i = 0; i < sizeof spared / sizeof spared[0]; i++)
@@ -80,6 +83,7 @@ dtype wan_recipe_type(const char *name, part p, const char *tensor_name, tensor 
         want = r->table;
     if (t.dim[1] % wan_dtype(want)->block == 0)
         return want;
-    /* Rows that blocks do not divide: the next finer type that does, as the published files have it. */
+    /* Rows that blocks do not divide: the next finer type that does, as the published files have
+     * it. */
     return t.dim[1] % 32 == 0 ? WAN_Q8_0 : WAN_F16;
 }

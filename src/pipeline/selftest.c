@@ -33,7 +33,8 @@ static wan_status read_options(const json_t *list, stage_options *o, const char 
         const char *key = json_string_value(json_array_get(list, i));
         const char *value = json_string_value(json_array_get(list, i + 1));
         if (!key || !value)
-            return wan_fail(err, WAN_E_FORMAT, "%s: option %zu of the reference is no string", path, i);
+            return wan_fail(err, WAN_E_FORMAT, "%s: option %zu of the reference is no string", path,
+                            i);
         if (!strcmp(key, "-p"))
             o->prompt = value;
         else if (!strcmp(key, "--seed"))
@@ -44,10 +45,12 @@ static wan_status read_options(const json_t *list, stage_options *o, const char 
             o->shift = strtod(value, NULL);
         else if (!strcmp(key, "--guidance"))
             o->guidance = strtod(value, NULL);
-        else if (!strcmp(key, "--sampler") && (o->sampler = wan_sampler_find(value, err)) == WAN_SAMPLER_DEFAULT)
+        else if (!strcmp(key, "--sampler") &&
+                 (o->sampler = wan_sampler_find(value, err)) == WAN_SAMPLER_DEFAULT)
             return err->code;
         else if (!strcmp(key, "--shape"))
-            o->has_shape = sscanf(value, "%ld,%ld,%ld,%ld", &o->shape[0], &o->shape[1], &o->shape[2], &o->shape[3]) == 4;
+            o->has_shape = sscanf(value, "%ld,%ld,%ld,%ld", &o->shape[0], &o->shape[1],
+                                  &o->shape[2], &o->shape[3]) == 4;
     }
     return WAN_OK;
 }
@@ -73,19 +76,22 @@ static double distance(tensor got, tensor want) {
     return got.type == WAN_I32 ? count : sqrt(off) / fmax(sqrt(norm), 1e-30);
 }
 
-static wan_status compare(test_run *t, const char *stage, const stage_results *got, const safetensors *want,
-                          const json_t *tolerance, const char *kind, error *err) {
+static wan_status compare(test_run *t, const char *stage, const stage_results *got,
+                          const safetensors *want, const json_t *tolerance, const char *kind,
+                          error *err) {
     const char *name;
     const json_t *row;
     json_object_foreach((json_t *)tolerance, name, row) {
         const named_tensor *a = wan_stage_find(got, name), *b = wan_safetensors_find(want, name);
         if (!a || !b || !wan_same_shape(a->t, b->t) || a->t.type != b->t.type ||
             (a->t.type != WAN_F32 && a->t.type != WAN_I32))
-            return wan_fail(err, WAN_E_FORMAT, "reference of stage %s: tensor %s does not fit the stage's output", stage,
-                            name);
+            return wan_fail(err, WAN_E_FORMAT,
+                            "reference of stage %s: tensor %s does not fit the stage's output",
+                            stage, name);
         const json_t *allowed = json_is_object(row) ? json_object_get(row, kind) : row;
         if (!json_is_number(allowed))
-            return wan_fail(err, WAN_E_FORMAT, "reference of stage %s: no %s tolerance for %s", stage, kind, name);
+            return wan_fail(err, WAN_E_FORMAT, "reference of stage %s: no %s tolerance for %s",
+                            stage, kind, name);
         double off = distance(a->t, b->t), most = json_number_value(allowed);
         bool ok = off <= most; /* false for a NaN */
         t->failed += !ok;
@@ -98,12 +104,15 @@ static wan_status run_file(test_run *t, const char *path, error *err) {
     safetensors *in = wan_safetensors_open(path, err);
     if (!in)
         return err->code;
-    const char *stage = wan_safetensors_meta(in, "stage"), *args = wan_safetensors_meta(in, "options"),
+    const char *stage = wan_safetensors_meta(in, "stage"),
+               *args = wan_safetensors_meta(in, "options"),
                *allowed = wan_safetensors_meta(in, "tolerance");
-    json_t *options = args ? json_loads(args, 0, NULL) : NULL, *tolerance = allowed ? json_loads(allowed, 0, NULL) : NULL;
+    json_t *options = args ? json_loads(args, 0, NULL) : NULL,
+           *tolerance = allowed ? json_loads(allowed, 0, NULL) : NULL;
     stage_options o;
     if (!stage || !json_is_array(options) || !json_is_object(tolerance))
-        wan_fail(err, WAN_E_FORMAT, "%s: no reference: its metadata must hold stage, options and tolerance", path);
+        wan_fail(err, WAN_E_FORMAT,
+                 "%s: no reference: its metadata must hold stage, options and tolerance", path);
     else if (!read_options(options, &o, path, err)) {
         stage_results *got = wan_stage_compute(t->m, stage, &o, in, err);
         if (got) {
@@ -123,7 +132,8 @@ static int is_reference(const struct dirent *d) {
     return n > 12 && !strcmp(d->d_name + n - 12, ".safetensors");
 }
 
-wan_status wan_selftest(wan_model *m, const char *folder, selftest_line line, void *user, wan_error *err) {
+wan_status wan_selftest(wan_model *m, const char *folder, selftest_line line, void *user,
+                        wan_error *err) {
     error local = {0};
     char own[4096], path[4400];
     test_run t = {.m = m, .line = line, .user = user};
@@ -137,7 +147,8 @@ wan_status wan_selftest(wan_model *m, const char *folder, selftest_line line, vo
         return err ? err->code : WAN_E_INTERNAL;
     int n = scandir(folder, &list, is_reference, alphasort);
     if (n < 0)
-        wan_fail(&local, WAN_E_IO, "%s: %s; references of a self-test are kept there", folder, strerror(errno));
+        wan_fail(&local, WAN_E_IO, "%s: %s; references of a self-test are kept there", folder,
+                 strerror(errno));
     else if (n == 0)
         wan_fail(&local, WAN_E_IO, "%s: no reference (*.safetensors) in it", folder);
     for (int i = 0; i < n; i++) {
@@ -148,6 +159,7 @@ wan_status wan_selftest(wan_model *m, const char *folder, selftest_line line, vo
     }
     free(list);
     if (!local.code && t.failed)
-        wan_fail(&local, WAN_E_SELFTEST, "%d results are further from the reference than allowed", t.failed);
+        wan_fail(&local, WAN_E_SELFTEST, "%d results are further from the reference than allowed",
+                 t.failed);
     return local.code ? wan_fail(err, local.code, "%s", local.message) : WAN_OK;
 }

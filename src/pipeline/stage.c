@@ -8,7 +8,8 @@
 #include "pipeline/job.h"
 #include "pipeline/steps.h"
 
-#define MOST_RESULTS 1200 /* tensors in an output: two per step of the longest schedule, or one per block */
+#define MOST_RESULTS                                                                               \
+    1200 /* tensors in an output: two per step of the longest schedule, or one per block */
 
 /* Results collect here until the stage is over; names and data are owned. */
 struct stage_results {
@@ -26,10 +27,12 @@ typedef struct stage_run {
     watcher w;
 } stage_run;
 
-/* -------------------------------------------------------------------------------------------------------- results */
+/* --------------------------------------------------------------------------------------------------------
+ * results */
 
 /* Memory for one more result, or NULL. */
-static void *result(stage_results *r, const char *name, dtype type, int rank, const int64_t *dim, error *err) {
+static void *result(stage_results *r, const char *name, dtype type, int rank, const int64_t *dim,
+                    error *err) {
     if (r->count == MOST_RESULTS) {
         wan_fail(err, WAN_E_USAGE, "more than %d results in one file", MOST_RESULTS);
         return NULL;
@@ -37,7 +40,8 @@ static void *result(stage_results *r, const char *name, dtype type, int rank, co
     tensor t = wan_tensor(type, rank, dim, NULL);
     t.data = malloc(wan_bytes(t) + 1);
     if (!t.data) {
-        wan_fail(err, WAN_E_MEMORY, "out of memory for the result %s of %zu bytes", name, wan_bytes(t));
+        wan_fail(err, WAN_E_MEMORY, "out of memory for the result %s of %zu bytes", name,
+                 wan_bytes(t));
         return NULL;
     }
     snprintf(r->name[r->count], sizeof r->name[0], "%s", name);
@@ -52,9 +56,13 @@ void wan_stage_free(stage_results *r) {
     free(r);
 }
 
-size_t wan_stage_count(const stage_results *r) { return r->count; }
+size_t wan_stage_count(const stage_results *r) {
+    return r->count;
+}
 
-const named_tensor *wan_stage_at(const stage_results *r, size_t i) { return &r->t[i]; }
+const named_tensor *wan_stage_at(const stage_results *r, size_t i) {
+    return &r->t[i];
+}
 
 const named_tensor *wan_stage_find(const stage_results *r, const char *name) {
     for (size_t i = 0; i < r->count; i++)
@@ -69,13 +77,16 @@ static void keep_trace(void *user, compute *c, const char *name, tensor t) {
         wan_download(c, to, t);
 }
 
-/* --------------------------------------------------------------------------------------------------------- inputs */
+/* ---------------------------------------------------------------------------------------------------------
+ * inputs */
 
-/* A tensor of the input file; dim[i] = 0 takes any size and tells it, otherwise the size must match. */
-static wan_status input(const stage_run *s, const char *name, dtype type, int rank, int64_t *dim, const void **data,
-                        error *err) {
+/* A tensor of the input file; dim[i] = 0 takes any size and tells it, otherwise the size must
+ * match. */
+static wan_status input(const stage_run *s, const char *name, dtype type, int rank, int64_t *dim,
+                        const void **data, error *err) {
     if (!s->in)
-        return wan_fail(err, WAN_E_USAGE, "this stage needs an input file (--in) with tensor %s", name);
+        return wan_fail(err, WAN_E_USAGE, "this stage needs an input file (--in) with tensor %s",
+                        name);
     const named_tensor *t = wan_safetensors_find(s->in, name);
     if (!t)
         return wan_fail(err, WAN_E_SHAPE, "input: tensor %s is missing", name);
@@ -93,8 +104,8 @@ static wan_status input(const stage_run *s, const char *name, dtype type, int ra
         return wan_fail(err, WAN_E_SHAPE, "input: tensor %s has shape %s, expected %s]", name,
                         wan_shape_text(t->t, got, sizeof got), want);
     if (t->t.type != type)
-        return wan_fail(err, WAN_E_TYPE, "input: tensor %s is %s, expected %s", name, wan_dtype(t->t.type)->name,
-                        wan_dtype(type)->name);
+        return wan_fail(err, WAN_E_TYPE, "input: tensor %s is %s, expected %s", name,
+                        wan_dtype(t->t.type)->name, wan_dtype(type)->name);
     for (int i = 0; i < rank; i++)
         dim[i] = t->t.dim[i];
     *data = t->t.data;
@@ -130,18 +141,22 @@ static float *aligned(const void *data, int64_t n, error *err) {
     return copy;
 }
 
-static wan_status check_patch(const stage_run *s, const char *name, const int64_t shape[4], error *err) {
+static wan_status check_patch(const stage_run *s, const char *name, const int64_t shape[4],
+                              error *err) {
     const model_facts *f = &s->m->facts;
     if (shape[2] % f->grid_y || shape[3] % f->grid_x)
-        return wan_fail(err, WAN_E_GRID, "input: %s is %lld x %lld latents, not a multiple of the patch %d x %d", name,
-                        (long long)shape[3], (long long)shape[2], f->grid_x, f->grid_y);
+        return wan_fail(err, WAN_E_GRID,
+                        "input: %s is %lld x %lld latents, not a multiple of the patch %d x %d",
+                        name, (long long)shape[3], (long long)shape[2], f->grid_x, f->grid_y);
     if (shape[1] > 1024 || shape[2] / f->grid_y > 1024 || shape[3] / f->grid_x > 1024)
-        return wan_fail(err, WAN_E_GRID, "input: %s has %lld x %lld x %lld latents, more than 1024 positions", name,
+        return wan_fail(err, WAN_E_GRID,
+                        "input: %s has %lld x %lld x %lld latents, more than 1024 positions", name,
                         (long long)shape[1], (long long)shape[2], (long long)shape[3]);
     return WAN_OK;
 }
 
-/* --------------------------------------------------------------------------------------------------------- stages */
+/* ---------------------------------------------------------------------------------------------------------
+ * stages */
 
 static wan_status stage_tokens(stage_run *s, error *err) {
     int count = 0, dropped = 0;
@@ -156,7 +171,8 @@ static wan_status stage_tokens(stage_run *s, error *err) {
     for (int i = 0; i < WAN_TEXT_LEN; i++)
         mask[i] = i < count;
     if (dropped)
-        wan_log(s->m->log, WAN_LOG_WARN, "the prompt is longer than %d tokens: the last %d were cut off", WAN_TEXT_LEN,
+        wan_log(s->m->log, WAN_LOG_WARN,
+                "the prompt is longer than %d tokens: the last %d were cut off", WAN_TEXT_LEN,
                 dropped);
     return WAN_OK;
 }
@@ -179,7 +195,8 @@ static wan_status stage_text(stage_run *s, error *err) {
         count += mask[i];
     }
     if (!count)
-        return wan_fail(err, WAN_E_SHAPE, "input: mask is all zero, at least one token must be real");
+        return wan_fail(err, WAN_E_SHAPE,
+                        "input: mask is all zero, at least one token must be real");
     text_states states;
     if (wan_run_text(s->m, ids, count, &states, &s->w, NULL, err))
         return err->code;
@@ -199,15 +216,15 @@ static wan_status stage_encode(stage_run *s, error *err) {
         return err->code;
     const model_facts *f = &s->m->facts;
     if ((dim[1] - 1) % f->temporal)
-        return wan_fail(err, WAN_E_GRID, "input: pixels has %lld frames, expected %dn + 1", (long long)dim[1],
-                        f->temporal);
+        return wan_fail(err, WAN_E_GRID, "input: pixels has %lld frames, expected %dn + 1",
+                        (long long)dim[1], f->temporal);
     if (dim[2] % f->spatial || dim[3] % f->spatial)
-        return wan_fail(err, WAN_E_GRID, "input: pixels is %lld x %lld, expected multiples of %d", (long long)dim[3],
-                        (long long)dim[2], f->spatial);
+        return wan_fail(err, WAN_E_GRID, "input: pixels is %lld x %lld, expected multiples of %d",
+                        (long long)dim[3], (long long)dim[2], f->spatial);
     float *pixels = aligned(data, dim[0] * dim[1] * dim[2] * dim[3], err);
     float *latents = result(s->out, "latents", WAN_F32,
-                            WAN_DIMS(f->channels, (dim[1] - 1) / f->temporal + 1, dim[2] / f->spatial,
-                                     dim[3] / f->spatial),
+                            WAN_DIMS(f->channels, (dim[1] - 1) / f->temporal + 1,
+                                     dim[2] / f->spatial, dim[3] / f->spatial),
                             err);
     if (pixels && latents)
         wan_run_encode(s->m, pixels, dim[1], dim[2], dim[3], latents, &s->w, NULL, err);
@@ -222,11 +239,13 @@ static wan_status stage_dit(stage_run *s, error *err) {
     const void *x_data, *t_data;
     text_states text = {0};
     if (input(s, "x", WAN_F32, 4, dim, &x_data, err) || check_patch(s, "x", dim, err) ||
-        input(s, "timestep", WAN_F32, 1, &dim[1], &t_data, err) || input_states(s, "states", &text, err)) {
+        input(s, "timestep", WAN_F32, 1, &dim[1], &t_data, err) ||
+        input_states(s, "states", &text, err)) {
         wan_text_states_free(&text);
         return err->code;
     }
-    float *x = aligned(x_data, dim[0] * dim[1] * dim[2] * dim[3], err), *t = aligned(t_data, dim[1], err);
+    float *x = aligned(x_data, dim[0] * dim[1] * dim[2] * dim[3], err),
+          *t = aligned(t_data, dim[1], err);
     float *velocity = result(s->out, "velocity", WAN_F32, 4, dim, err);
     if (s->o->trace) {
         s->w.trace = keep_trace;
@@ -245,7 +264,8 @@ typedef struct collect {
     int64_t frames, plane; /* of the whole clip; of one frame */
 } collect;
 
-static wan_status collect_pixels(void *user, const float *pixels, int64_t first, int64_t n, error *err) {
+static wan_status collect_pixels(void *user, const float *pixels, int64_t first, int64_t n,
+                                 error *err) {
     (void)err;
     collect *to = user;
     for (int64_t c = 0; c < 3; c++)
@@ -262,11 +282,14 @@ static wan_status stage_decode(stage_run *s, error *err) {
     const void *data;
     if (input(s, "latents", WAN_F32, 4, dim, &data, err))
         return err->code;
-    int64_t frames = f->temporal * (dim[1] - 1) + 1, height = f->spatial * dim[2], width = f->spatial * dim[3];
+    int64_t frames = f->temporal * (dim[1] - 1) + 1, height = f->spatial * dim[2],
+            width = f->spatial * dim[3];
     float *latents = aligned(data, dim[0] * dim[1] * dim[2] * dim[3], err);
-    collect to = {result(s->out, "pixels", WAN_F32, WAN_DIMS(3, frames, height, width), err), frames, height * width};
+    collect to = {result(s->out, "pixels", WAN_F32, WAN_DIMS(3, frames, height, width), err),
+                  frames, height * width};
     if (latents && to.pixels)
-        wan_run_decode(s->m, latents, dim, wan_decode_group(dim), collect_pixels, &to, &s->w, NULL, err);
+        wan_run_decode(s->m, latents, dim, wan_decode_group(dim), collect_pixels, &to, &s->w, NULL,
+                       err);
     free(latents);
     return err->code;
 }
@@ -277,7 +300,8 @@ static wan_status stage_noise(stage_run *s, error *err) {
     int64_t n = 1;
     for (int i = 0; i < 4; i++) {
         if (s->o->shape[i] < 1 || s->o->shape[i] > (INT64_C(1) << 33) / n)
-            return wan_fail(err, WAN_E_USAGE, "shape: %lld in place %d, expected at least 1 and 2^33 values in all",
+            return wan_fail(err, WAN_E_USAGE,
+                            "shape: %lld in place %d, expected at least 1 and 2^33 values in all",
                             (long long)s->o->shape[i], i + 1);
         n *= s->o->shape[i];
     }
@@ -350,15 +374,16 @@ static wan_status stage_sample(stage_run *s, error *err) {
         goto done;
     d.negative = d.guidance > 1 ? &negative : NULL;
     if (wan_safetensors_find(s->in, "first")) {
-        if (input(s, "first", WAN_F32, 4, (int64_t[]){dim[0], 1, dim[2], dim[3]}, &first_data, err) ||
+        if (input(s, "first", WAN_F32, 4, (int64_t[]){dim[0], 1, dim[2], dim[3]}, &first_data,
+                  err) ||
             !(first = aligned(first_data, one, err)))
             goto done;
         d.first = first;
     }
     bool turbo = d.sampler == WAN_SAMPLER_TURBO || d.sampler == WAN_SAMPLER_TURBO_PUBLISHED;
     if (turbo && d.steps > 1 && wan_safetensors_find(s->in, "renoise")) {
-        if (input(s, "renoise", WAN_F32, 5, (int64_t[]){d.steps - 1, dim[0], dim[1], dim[2], dim[3]}, &renoise_data,
-                  err) ||
+        if (input(s, "renoise", WAN_F32, 5,
+                  (int64_t[]){d.steps - 1, dim[0], dim[1], dim[2], dim[3]}, &renoise_data, err) ||
             !(renoise = aligned(renoise_data, n * (d.steps - 1), err)))
             goto done;
         d.renoise = renoise;
@@ -382,14 +407,16 @@ done:
     return err->code;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- door */
+/* -----------------------------------------------------------------------------------------------------------
+ * door */
 
-const char *const wan_stage_names[] = {"tokens", "text", "encode", "dit", "decode", "noise", "sample", NULL};
+const char *const wan_stage_names[] = {"tokens", "text",  "encode", "dit",
+                                       "decode", "noise", "sample", NULL};
 
-stage_results *wan_stage_compute(wan_model *m, const char *stage, const stage_options *o, const safetensors *in,
-                                 error *err) {
-    static wan_status (*const body[])(stage_run *, error *) = {stage_tokens, stage_text,  stage_encode, stage_dit,
-                                                               stage_decode, stage_noise, stage_sample};
+stage_results *wan_stage_compute(wan_model *m, const char *stage, const stage_options *o,
+                                 const safetensors *in, error *err) {
+    static wan_status (*const body[])(stage_run *, error *) = {
+        stage_tokens, stage_text, stage_encode, stage_dit, stage_decode, stage_noise, stage_sample};
     size_t i = 0;
     error local = {0};
     while (wan_stage_names[i] && strcmp(wan_stage_names[i], stage))
@@ -397,7 +424,8 @@ stage_results *wan_stage_compute(wan_model *m, const char *stage, const stage_op
     stage_run s = {.m = m, .o = o, .in = in, .out = calloc(1, sizeof(stage_results))};
     s.w = (watcher){.cancelled = o->cancelled, .user = o->cancel_user};
     if (!wan_stage_names[i])
-        wan_fail(&local, WAN_E_USAGE, "stage %s: there are tokens, text, encode, dit, decode, noise and sample", stage);
+        wan_fail(&local, WAN_E_USAGE,
+                 "stage %s: there are tokens, text, encode, dit, decode, noise and sample", stage);
     else if (!m && strcmp(stage, "noise"))
         wan_fail(&local, WAN_E_USAGE, "stage %s needs a model (-m)", stage);
     else if (!s.out)
@@ -411,12 +439,13 @@ stage_results *wan_stage_compute(wan_model *m, const char *stage, const stage_op
     return NULL;
 }
 
-wan_status wan_stage_run(wan_model *m, const char *stage, const stage_options *o, const safetensors *in,
-                         const char *out_path, error *err) {
+wan_status wan_stage_run(wan_model *m, const char *stage, const stage_options *o,
+                         const safetensors *in, const char *out_path, error *err) {
     error local = {0};
     stage_results *r = wan_stage_compute(m, stage, o, in, &local);
     if (r)
-        wan_safetensors_write(out_path, r->t, r->count, (const char *const[]){"stage", stage, NULL}, &local);
+        wan_safetensors_write(out_path, r->t, r->count, (const char *const[]){"stage", stage, NULL},
+                              &local);
     wan_stage_free(r);
     return local.code ? wan_fail(err, local.code, "%s", local.message) : WAN_OK;
 }

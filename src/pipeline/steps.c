@@ -26,7 +26,8 @@ static void look_away(void *user, compute *c, const char *name, tensor t) {
 }
 
 /* Dry first, for the size of the arena; then, unless only the cost was wanted, for real. */
-static wan_status run_stage(wan_model *m, unsigned need, body b, void *arg, const watcher *w, cost *only, error *err) {
+static wan_status run_stage(wan_model *m, unsigned need, body b, void *arg, const watcher *w,
+                            cost *only, error *err) {
     error local = {0};
     cost known = {0};
     compute c = wan_compute_dry();
@@ -65,7 +66,8 @@ static wan_status tell(const watcher *w, int done, int total, error *err) {
     return WAN_OK;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- text */
+/* -----------------------------------------------------------------------------------------------------------
+ * text */
 
 typedef struct text_arg {
     const int32_t *ids;
@@ -85,7 +87,8 @@ static wan_status text_body(wan_model *m, compute *c, void *p, size_t *own, erro
     if (!wan_is_dry(c)) {
         *a->out = (text_states){malloc(wan_bytes(states)), a->count, wan_umt5_dim(t)};
         if (!a->out->rows)
-            status = wan_fail(err, WAN_E_MEMORY, "out of memory for %lld text states", (long long)a->count);
+            status = wan_fail(err, WAN_E_MEMORY, "out of memory for %lld text states",
+                              (long long)a->count);
         else
             wan_download(c, a->out->rows, states);
     }
@@ -93,8 +96,8 @@ static wan_status text_body(wan_model *m, compute *c, void *p, size_t *own, erro
     return status;
 }
 
-wan_status wan_run_text(wan_model *m, const int32_t *ids, int64_t count, text_states *out, const watcher *w,
-                        cost *only, error *err) {
+wan_status wan_run_text(wan_model *m, const int32_t *ids, int64_t count, text_states *out,
+                        const watcher *w, cost *only, error *err) {
     text_arg a = {ids, count, out};
     if (out)
         *out = (text_states){0};
@@ -109,7 +112,8 @@ void wan_text_states_free(text_states *t) {
     *t = (text_states){0};
 }
 
-/* --------------------------------------------------------------------------------------------------------- encode */
+/* ---------------------------------------------------------------------------------------------------------
+ * encode */
 
 typedef struct encode_arg {
     const float *pixels;
@@ -131,13 +135,14 @@ static wan_status encode_body(wan_model *m, compute *c, void *p, size_t *own, er
     return WAN_OK;
 }
 
-wan_status wan_run_encode(wan_model *m, const float *pixels, int64_t frames, int64_t height, int64_t width,
-                          float *latents, const watcher *w, cost *only, error *err) {
+wan_status wan_run_encode(wan_model *m, const float *pixels, int64_t frames, int64_t height,
+                          int64_t width, float *latents, const watcher *w, cost *only, error *err) {
     encode_arg a = {pixels, frames, height, width, latents};
     return run_stage(m, NEED_VAE, encode_body, &a, w, only, err);
 }
 
-/* -------------------------------------------------------------------------------------------------- one dit pass */
+/* --------------------------------------------------------------------------------------------------
+ * one dit pass */
 
 typedef struct dit_arg {
     const float *x;
@@ -166,12 +171,14 @@ static wan_status dit_body(wan_model *m, compute *c, void *p, size_t *own, error
 }
 
 wan_status wan_run_dit(wan_model *m, const float *x, const int64_t shape[4], const float *timestep,
-                       const text_states *text, float *velocity, const watcher *w, cost *only, error *err) {
+                       const text_states *text, float *velocity, const watcher *w, cost *only,
+                       error *err) {
     dit_arg a = {x, shape, timestep, text, velocity};
     return run_stage(m, NEED_DIT, dit_body, &a, w, only, err);
 }
 
-/* --------------------------------------------------------------------------------------------------------- decode */
+/* ---------------------------------------------------------------------------------------------------------
+ * decode */
 
 typedef struct decode_arg {
     const float *latents;
@@ -182,7 +189,8 @@ typedef struct decode_arg {
     const watcher *w;
 } decode_arg;
 
-static wan_status decode_groups(compute *c, vae22_decoder *d, decode_arg *a, tensor latents, size_t *own, error *err) {
+static wan_status decode_groups(compute *c, vae22_decoder *d, decode_arg *a, tensor latents,
+                                size_t *own, error *err) {
     float *pixels = NULL;
     size_t have = 0;
     int64_t frames = a->shape[1], shown = 0;
@@ -197,7 +205,8 @@ static wan_status decode_groups(compute *c, vae22_decoder *d, decode_arg *a, ten
             free(pixels);
             pixels = wan_is_dry(c) ? NULL : malloc(bytes);
             if (!pixels && !wan_is_dry(c))
-                status = wan_fail(err, WAN_E_MEMORY, "out of memory for %zu bytes of pixels", bytes);
+                status =
+                    wan_fail(err, WAN_E_MEMORY, "out of memory for %zu bytes of pixels", bytes);
         }
         if (!wan_is_dry(c) && !status) {
             wan_download(c, pixels, out);
@@ -236,13 +245,15 @@ static wan_status decode_body(wan_model *m, compute *c, void *p, size_t *own, er
     return status;
 }
 
-wan_status wan_run_decode(wan_model *m, const float *latents, const int64_t shape[4], int group, pixel_sink sink,
-                          void *sink_user, const watcher *w, cost *only, error *err) {
+wan_status wan_run_decode(wan_model *m, const float *latents, const int64_t shape[4], int group,
+                          pixel_sink sink, void *sink_user, const watcher *w, cost *only,
+                          error *err) {
     decode_arg a = {latents, shape, group, sink, sink_user, w};
     return run_stage(m, NEED_VAE, decode_body, &a, w, only, err);
 }
 
-/* -------------------------------------------------------------------------------------------------------- denoise */
+/* --------------------------------------------------------------------------------------------------------
+ * denoise */
 
 typedef struct denoise_arg {
     const denoise *d;
@@ -266,7 +277,8 @@ static void put_first(const loop *l, float *x) {
     if (!d->first)
         return;
     for (int64_t ch = 0; ch < d->shape[0]; ch++)
-        memcpy(x + ch * d->shape[1] * l->plane, d->first + ch * l->plane, (size_t)l->plane * sizeof *x);
+        memcpy(x + ch * d->shape[1] * l->plane, d->first + ch * l->plane,
+               (size_t)l->plane * sizeof *x);
 }
 
 static wan_status loop_open(loop *l, const denoise *d, compute *c, size_t *own, error *err) {
@@ -282,10 +294,14 @@ static wan_status loop_open(loop *l, const denoise *d, compute *c, size_t *own, 
     if (!wan_is_dry(c)) {
         l->input = malloc(bytes);
         l->velocity = malloc(bytes);
-        l->negative = d->guidance > 1 || (wan_solver_renoises(l->solver) && !d->renoise) ? malloc(bytes) : NULL;
+        l->negative = d->guidance > 1 || (wan_solver_renoises(l->solver) && !d->renoise)
+                          ? malloc(bytes)
+                          : NULL;
     }
-    if (!l->timestep || (!wan_is_dry(c) && (!l->input || !l->velocity || (arrays > 2 && !l->negative))))
-        return wan_fail(err, WAN_E_MEMORY, "out of memory for %d arrays of %lld latents", arrays, (long long)l->n);
+    if (!l->timestep ||
+        (!wan_is_dry(c) && (!l->input || !l->velocity || (arrays > 2 && !l->negative))))
+        return wan_fail(err, WAN_E_MEMORY, "out of memory for %d arrays of %lld latents", arrays,
+                        (long long)l->n);
     return WAN_OK;
 }
 
@@ -321,8 +337,8 @@ static void renoise(loop *l, int i) {
     put_first(l, d->x);
 }
 
-static wan_status loop_step(loop *l, int i, dit *m, compute *c, const dit_text *text, const dit_text *negative,
-                            error *err) {
+static wan_status loop_step(loop *l, int i, dit *m, compute *c, const dit_text *text,
+                            const dit_text *negative, error *err) {
     const denoise *d = l->d;
     bool turbo = wan_solver_renoises(l->solver), dry = wan_is_dry(c);
     float t = wan_solver_timesteps(l->solver)[i];
@@ -385,7 +401,8 @@ static wan_status denoise_body(wan_model *m, compute *c, void *p, size_t *own, e
     return status;
 }
 
-wan_status wan_run_denoise(wan_model *m, const denoise *d, const watcher *w, cost *only, error *err) {
+wan_status wan_run_denoise(wan_model *m, const denoise *d, const watcher *w, cost *only,
+                           error *err) {
     denoise_arg a = {d, w};
     return run_stage(m, NEED_DIT, denoise_body, &a, w, only, err);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* steps.h - the four stages of a job on arrays in host memory.
- * Each stage is one function that runs twice: on a dry compute it yields the scratch it needs and the work it is; then a
- * compute of exactly that size is opened for it and closed after it.  So memory is known before a stage starts and
- * nothing of one stage is resident in the next. */
+ * Each stage is one function that runs twice: on a dry compute it yields the scratch it needs and
+ * the work it is; then a compute of exactly that size is opened for it and closed after it.  So
+ * memory is known before a stage starts and nothing of one stage is resident in the next. */
 #ifndef WAN_PIPELINE_STEPS_H
 #define WAN_PIPELINE_STEPS_H
 
@@ -29,24 +29,25 @@ typedef struct watcher {
 
 /* What a stage costs. */
 typedef struct cost {
-    size_t scratch;  /* arena */
-    size_t own;      /* vectors and tables beside the map, host arrays */
+    size_t scratch; /* arena */
+    size_t own;     /* vectors and tables beside the map, host arrays */
     double flops, bytes;
 } cost;
 
 /* Every function below: with `only` set, fills *only from a dry run and touches nothing else. */
 
-wan_status wan_run_text(wan_model *m, const int32_t *ids, int64_t count, text_states *out, const watcher *w,
-                        cost *only, error *err);
+wan_status wan_run_text(wan_model *m, const int32_t *ids, int64_t count, text_states *out,
+                        const watcher *w, cost *only, error *err);
 void wan_text_states_free(text_states *t);
 
 /* pixels [3, T, H, W] in [-1, 1] -> latents [C, F, h, w]. */
-wan_status wan_run_encode(wan_model *m, const float *pixels, int64_t frames, int64_t height, int64_t width,
-                          float *latents, const watcher *w, cost *only, error *err);
+wan_status wan_run_encode(wan_model *m, const float *pixels, int64_t frames, int64_t height,
+                          int64_t width, float *latents, const watcher *w, cost *only, error *err);
 
 /* One forward pass of the transformer, as `wan stage dit` runs it. */
 wan_status wan_run_dit(wan_model *m, const float *x, const int64_t shape[4], const float *timestep,
-                       const text_states *text, float *velocity, const watcher *w, cost *only, error *err);
+                       const text_states *text, float *velocity, const watcher *w, cost *only,
+                       error *err);
 
 typedef struct denoise {
     int64_t shape[4]; /* C, F, h, w */
@@ -56,18 +57,22 @@ typedef struct denoise {
     const text_states *text, *negative; /* negative may be NULL when guidance <= 1 */
     const float *first;                 /* [C, h, w]: the known first frame, or NULL */
     float *x;                           /* in: noise, out: latents, [C, F, h, w] */
-    const float *renoise;               /* [steps - 1, C, F, h, w] for Turbo, or NULL: draws of `generator` */
+    const float *renoise; /* [steps - 1, C, F, h, w] for Turbo, or NULL: draws of `generator` */
     noise_generator *generator;
     /* Latents after step i, the first frame in its place; may be NULL. */
     wan_status (*after)(void *user, int i, const float *latents, error *err);
     void *after_user;
 } denoise;
 
-wan_status wan_run_denoise(wan_model *m, const denoise *d, const watcher *w, cost *only, error *err);
+wan_status wan_run_denoise(wan_model *m, const denoise *d, const watcher *w, cost *only,
+                           error *err);
 
-/* Decodes `group` latent frames at a time and hands out pixels [3, n, H, W] of each group in order. */
-typedef wan_status (*pixel_sink)(void *user, const float *pixels, int64_t first, int64_t n, error *err);
-wan_status wan_run_decode(wan_model *m, const float *latents, const int64_t shape[4], int group, pixel_sink sink,
-                          void *sink_user, const watcher *w, cost *only, error *err);
+/* Decodes `group` latent frames at a time and hands out pixels [3, n, H, W] of each group in order.
+ */
+typedef wan_status (*pixel_sink)(void *user, const float *pixels, int64_t first, int64_t n,
+                                 error *err);
+wan_status wan_run_decode(wan_model *m, const float *latents, const int64_t shape[4], int group,
+                          pixel_sink sink, void *sink_user, const watcher *w, cost *only,
+                          error *err);
 
 #endif

@@ -10,7 +10,15 @@
 #include "base/half.h"
 #include "io/gguf_write.h"
 
-enum { DIM = 3072, FFN = 14336, CHANNELS = 48, TEXT = 4096, TEXT_FFN = 10240, VOCAB = 256384, HEADS = 64 };
+enum {
+    DIM = 3072,
+    FFN = 14336,
+    CHANNELS = 48,
+    TEXT = 4096,
+    TEXT_FFN = 10240,
+    VOCAB = 256384,
+    HEADS = 64
+};
 
 #define CHUNK (1 << 20) /* bytes made at a time */
 
@@ -37,7 +45,8 @@ static float next_value(walk *k, float mean, float std) {
     return mean + u * 3.4641016f * std;
 }
 
-/* Where a block's f16 scales lie, and the standard deviation of its codes when they are random bits. */
+/* Where a block's f16 scales lie, and the standard deviation of its codes when they are random
+ * bits. */
 typedef struct block_form {
     dtype type;
     int scale, min; /* byte offsets; -1: none */
@@ -45,8 +54,9 @@ typedef struct block_form {
 } block_form;
 
 static const block_form forms[] = {
-    {WAN_Q8_0, 0, -1, 73.9f}, {WAN_Q4_0, 0, -1, 4.6f},   {WAN_Q5_0, 0, -1, 9.2f},  {WAN_Q4_K, 0, 2, 190.0f},
-    {WAN_Q5_K, 0, 2, 380.0f}, {WAN_Q6_K, 208, -1, 1365}, {WAN_IQ4_NL, 0, -1, 64},
+    {WAN_Q8_0, 0, -1, 73.9f}, {WAN_Q4_0, 0, -1, 4.6f},  {WAN_Q5_0, 0, -1, 9.2f},
+    {WAN_Q4_K, 0, 2, 190.0f}, {WAN_Q5_K, 0, 2, 380.0f}, {WAN_Q6_K, 208, -1, 1365},
+    {WAN_IQ4_NL, 0, -1, 64},
 };
 
 static const block_form *form_of(dtype t) {
@@ -82,7 +92,8 @@ static void fill_plain(walk *k, dtype t, size_t n, float mean, float std) {
     }
 }
 
-static void emit(walk *k, const char *name, dtype t, int rank, const int64_t *dim, float mean, float std) {
+static void emit(walk *k, const char *name, dtype t, int rank, const int64_t *dim, float mean,
+                 float std) {
     if (k->err.code)
         return;
     tensor x = wan_tensor(t, rank, dim, NULL);
@@ -103,8 +114,8 @@ static void emit(walk *k, const char *name, dtype t, int rank, const int64_t *di
     }
 }
 
-__attribute__((format(printf, 2, 3)))
-static const char *named(char text[128], const char *format, ...) {
+__attribute__((format(printf, 2, 3))) static const char *named(char text[128], const char *format,
+                                                               ...) {
     va_list args;
     va_start(args, format);
     vsnprintf(text, 128, format, args);
@@ -112,7 +123,8 @@ static const char *named(char text[128], const char *format, ...) {
     return text;
 }
 
-/* ---------------------------------------------------------------------------------------------------- transformer */
+/* ----------------------------------------------------------------------------------------------------
+ * transformer */
 
 static void emit_linear(walk *k, const char *name, int64_t out, int64_t in, dtype t) {
     char text[128];
@@ -128,8 +140,10 @@ static void emit_attention(walk *k, int block, const char *which) {
         memcpy(name, text, sizeof name);
         emit_linear(k, name, DIM, DIM, k->s->type);
     }
-    emit(k, named(text, "blocks.%d.%s.norm_q.weight", block, which), WAN_F32, WAN_DIMS(DIM), 1, 0.05f);
-    emit(k, named(text, "blocks.%d.%s.norm_k.weight", block, which), WAN_F32, WAN_DIMS(DIM), 1, 0.05f);
+    emit(k, named(text, "blocks.%d.%s.norm_q.weight", block, which), WAN_F32, WAN_DIMS(DIM), 1,
+         0.05f);
+    emit(k, named(text, "blocks.%d.%s.norm_k.weight", block, which), WAN_F32, WAN_DIMS(DIM), 1,
+         0.05f);
 }
 
 static void emit_block(walk *k, int i) {
@@ -144,7 +158,8 @@ static void emit_block(walk *k, int i) {
 }
 
 static void emit_dit(walk *k) {
-    emit(k, "patch_embedding.weight", WAN_F32, WAN_DIMS(DIM, CHANNELS, 1, 2, 2), 0, 1 / sqrtf(4 * CHANNELS));
+    emit(k, "patch_embedding.weight", WAN_F32, WAN_DIMS(DIM, CHANNELS, 1, 2, 2), 0,
+         1 / sqrtf(4 * CHANNELS));
     emit(k, "patch_embedding.bias", WAN_F32, WAN_DIMS(DIM), 0, 0.01f);
     emit_linear(k, "text_embedding.0", DIM, TEXT, WAN_F16);
     emit_linear(k, "text_embedding.2", DIM, DIM, WAN_F16);
@@ -157,14 +172,16 @@ static void emit_dit(walk *k) {
     emit_linear(k, "head.head", 4 * CHANNELS, DIM, WAN_F16);
 }
 
-/* --------------------------------------------------------------------------------------------------- text encoder */
+/* ---------------------------------------------------------------------------------------------------
+ * text encoder */
 
 static void emit_text_layer(walk *k, int i) {
     char text[128];
     dtype t = k->s->type;
     emit(k, named(text, "enc.blk.%d.attn_norm.weight", i), WAN_F32, WAN_DIMS(TEXT), 1, 0.05f);
     for (const char *p = "qkvo"; *p; p++) /* T5 has no 1/sqrt(64): keep the logits small */
-        emit(k, named(text, "enc.blk.%d.attn_%c.weight", i, *p), t, WAN_DIMS(TEXT, TEXT), 0, *p == 'q' ? 0.00195f : 0.0156f);
+        emit(k, named(text, "enc.blk.%d.attn_%c.weight", i, *p), t, WAN_DIMS(TEXT, TEXT), 0,
+             *p == 'q' ? 0.00195f : 0.0156f);
     emit(k, named(text, "enc.blk.%d.attn_rel_b.weight", i), WAN_F32, WAN_DIMS(32, HEADS), 0, 0.5f);
     emit(k, named(text, "enc.blk.%d.ffn_norm.weight", i), WAN_F32, WAN_DIMS(TEXT), 1, 0.05f);
     emit(k, named(text, "enc.blk.%d.ffn_gate.weight", i), t, WAN_DIMS(TEXT_FFN, TEXT), 0, 0.0156f);
@@ -179,9 +196,11 @@ static void emit_text(walk *k) {
     emit(k, "enc.output_norm.weight", WAN_F32, WAN_DIMS(TEXT), 0.08f, 0.004f);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ VAE */
+/* ------------------------------------------------------------------------------------------------------------
+ * VAE */
 
-static void emit_conv(walk *k, const char *name, int64_t out, int64_t in, int rank, int kt, int kh) {
+static void emit_conv(walk *k, const char *name, int64_t out, int64_t in, int rank, int kt,
+                      int kh) {
     char text[128];
     const int64_t dim[5] = {out, in, rank == 5 ? kt : kh, kh, kh};
     float fan = (float)(in * kt * kh * kh);
@@ -213,8 +232,8 @@ static void emit_middle(walk *k, const char *half, int64_t c) {
 }
 
 /* A level's residual blocks, then its resampler as one more member of the list. */
-static void emit_level(walk *k, const char *list, int level, int blocks, int64_t in, int64_t out, bool resample,
-                       int64_t time_out) {
+static void emit_level(walk *k, const char *list, int level, int blocks, int64_t in, int64_t out,
+                       bool resample, int64_t time_out) {
     char name[128], at[96];
     for (int j = 0; j < blocks; j++) {
         snprintf(at, sizeof at, "%s.%d.%s.%d", list, level, strrchr(list, '.') + 1, j);
@@ -225,7 +244,8 @@ static void emit_level(walk *k, const char *list, int level, int blocks, int64_t
         emit_conv(k, named(name, "%s.resample.1", at), out, out, 4, 1, 3);
     if (time_out) {
         const int64_t dim[5] = {time_out, out, 3, 1, 1};
-        emit(k, named(name, "%s.time_conv.weight", at), WAN_F16, 5, dim, 0, 1 / sqrtf(3.0f * (float)out));
+        emit(k, named(name, "%s.time_conv.weight", at), WAN_F16, 5, dim, 0,
+             1 / sqrtf(3.0f * (float)out));
         emit(k, named(name, "%s.time_conv.bias", at), WAN_F16, WAN_DIMS(time_out), 0, 0.02f);
     }
 }
@@ -236,19 +256,22 @@ static void emit_vae(walk *k) {
     emit_conv(k, "conv2", CHANNELS, CHANNELS, 5, 1, 1);
     emit_conv(k, "encoder.conv1", 160, 12, 5, 3, 3);
     for (int i = 0; i < 4; i++)
-        emit_level(k, "encoder.downsamples", i, 2, down[i], down[i + 1], i < 3, i == 1 || i == 2 ? down[i + 1] : 0);
+        emit_level(k, "encoder.downsamples", i, 2, down[i], down[i + 1], i < 3,
+                   i == 1 || i == 2 ? down[i + 1] : 0);
     emit_middle(k, "encoder", 640);
     emit_gamma(k, "encoder.head.0.gamma", 640, 4);
     emit_conv(k, "encoder.head.2", 2 * CHANNELS, 640, 5, 3, 3);
     emit_conv(k, "decoder.conv1", 1024, CHANNELS, 5, 3, 3);
     emit_middle(k, "decoder", 1024);
     for (int i = 0; i < 4; i++)
-        emit_level(k, "decoder.upsamples", i, 3, up[i], up[i + 1], i < 3, i < 2 ? 2 * up[i + 1] : 0);
+        emit_level(k, "decoder.upsamples", i, 3, up[i], up[i + 1], i < 3,
+                   i < 2 ? 2 * up[i + 1] : 0);
     emit_gamma(k, "decoder.head.0.gamma", 256, 4);
     emit_conv(k, "decoder.head.2", 12, 256, 5, 3, 3);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- door */
+/* -----------------------------------------------------------------------------------------------------------
+ * door */
 
 static void write_metadata(gguf_writer *w, part p) {
     static const char *const architecture[PARTS] = {"wan", "t5encoder", "wan-vae"};
@@ -258,10 +281,14 @@ static void write_metadata(gguf_writer *w, part p) {
 }
 
 wan_status wan_synthetic_write(const char *path, part p, const synthetic *s, error *err) {
-    static void (*const list[PARTS])(walk *) = {[PART_DIT] = emit_dit, [PART_TEXT] = emit_text, [PART_VAE] = emit_vae};
-    if (p != PART_VAE && !form_of(s->type) && s->type != WAN_F32 && s->type != WAN_F16 && s->type != WAN_BF16)
-        return wan_fail(err, WAN_E_TYPE, "synthetic weights of type %s are not made", wan_dtype(s->type)->name);
-    walk k = {.s = s, .state = (s->seed + 1) * UINT64_C(0x9e3779b97f4a7c15), .chunk = malloc(CHUNK)};
+    static void (*const list[PARTS])(walk *) = {
+        [PART_DIT] = emit_dit, [PART_TEXT] = emit_text, [PART_VAE] = emit_vae};
+    if (p != PART_VAE && !form_of(s->type) && s->type != WAN_F32 && s->type != WAN_F16 &&
+        s->type != WAN_BF16)
+        return wan_fail(err, WAN_E_TYPE, "synthetic weights of type %s are not made",
+                        wan_dtype(s->type)->name);
+    walk k = {
+        .s = s, .state = (s->seed + 1) * UINT64_C(0x9e3779b97f4a7c15), .chunk = malloc(CHUNK)};
     if (!k.chunk)
         return wan_fail(err, WAN_E_MEMORY, "out of memory for synthetic weights");
     k.w = wan_gguf_write_open(path, &k.err);

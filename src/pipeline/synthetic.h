@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* synthetic.h - full-size model files with random weights: for speed and memory, the pictures mean nothing.
- * Names, shapes and types are those of the published Wan2.2-TI2V-5B files (dit.md 4, text.md 1.6, vae.md 5). */
+/* synthetic.h - full-size model files with random weights: for speed and memory, the pictures mean
+ * nothing. Names, shapes and types are those of the published Wan2.2-TI2V-5B files (dit.md 4,
+ * text.md 1.6, vae.md 5). */
 #ifndef WAN_PIPELINE_SYNTHETIC_H
 #define WAN_PIPELINE_SYNTHETIC_H
 
@@ -14,7 +15,8 @@ typedef struct synthetic {
     uint64_t seed;
 } synthetic;
 
-/* Writes one part to `path` (transformer and text encoder as GGUF, VAE as GGUF of F16 with original names). */
+/* Writes one part to `path` (transformer and text encoder as GGUF, VAE as GGUF of F16 with original
+ * names). */
 wan_status wan_synthetic_write(const char *path, part p, const synthetic *s, error *err);
 
 #endif

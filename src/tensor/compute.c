@@ -7,7 +7,8 @@
 
 #include "backend/backend.h"
 
-wan_status wan_compute_open(compute *c, const backend *be, int threads, size_t scratch, error *err) {
+wan_status wan_compute_open(compute *c, const backend *be, int threads, size_t scratch,
+                            error *err) {
     *c = (compute){.be = be};
     if (be->dry) {
         *c = wan_compute_dry();
@@ -42,9 +43,13 @@ void wan_compute_close(compute *c) {
     c->scratch = (arena){0};
 }
 
-size_t wan_compute_fixed_bytes(const backend *be, int threads) { return be->fixed_bytes(threads); }
+size_t wan_compute_fixed_bytes(const backend *be, int threads) {
+    return be->fixed_bytes(threads);
+}
 
-bool wan_is_dry(const compute *c) { return c->be->dry; }
+bool wan_is_dry(const compute *c) {
+    return c->be->dry;
+}
 
 bool wan_ready(compute *c) {
     if (c->err.code == WAN_OK && c->cancelled && c->cancelled(c->cancel_user))
@@ -57,16 +62,21 @@ tensor wan_new(compute *c, dtype type, int rank, const int64_t *dim) {
     t.data = wan_arena_take(&c->scratch, wan_bytes(t));
     if (!t.data) {
         char text[128];
-        wan_fail(&c->err, WAN_E_MEMORY,
-                 "scratch memory: a tensor %s of %zu bytes does not fit, %zu of %zu bytes are in use",
-                 wan_shape_text(t, text, sizeof text), wan_bytes(t), c->scratch.used, c->scratch.size);
+        wan_fail(
+            &c->err, WAN_E_MEMORY,
+            "scratch memory: a tensor %s of %zu bytes does not fit, %zu of %zu bytes are in use",
+            wan_shape_text(t, text, sizeof text), wan_bytes(t), c->scratch.used, c->scratch.size);
     }
     return t;
 }
 
-size_t wan_mark(const compute *c) { return wan_arena_mark(&c->scratch); }
+size_t wan_mark(const compute *c) {
+    return wan_arena_mark(&c->scratch);
+}
 
-void wan_release(compute *c, size_t mark) { wan_arena_release(&c->scratch, mark); }
+void wan_release(compute *c, size_t mark) {
+    wan_arena_release(&c->scratch, mark);
+}
 
 void wan_upload(compute *c, tensor dst, const void *src) {
     if (wan_ready(c))

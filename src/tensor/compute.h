@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* compute.h - where ops run: a backend, a scratch arena, and the first thing that went wrong.
- * Errors stick: after a failure every op still returns tensors of the right shape but touches no memory, so model code
- * runs straight through and the caller looks at c->err once.  One thread drives a compute; the backend spreads the
- * work.  The same code on a dry compute yields the plan: peak scratch, operations and bytes. */
+ * Errors stick: after a failure every op still returns tensors of the right shape but touches no
+ * memory, so model code runs straight through and the caller looks at c->err once.  One thread
+ * drives a compute; the backend spreads the work.  The same code on a dry compute yields the plan:
+ * peak scratch, operations and bytes. */
 #ifndef WAN_TENSOR_COMPUTE_H
 #define WAN_TENSOR_COMPUTE_H
 
@@ -22,18 +23,19 @@ typedef struct work {
 
 typedef struct compute {
     const backend *be;
-    void *device;     /* the backend's own, from be->open */
-    arena scratch;    /* all tensors below come from here */
+    void *device;  /* the backend's own, from be->open */
+    arena scratch; /* all tensors below come from here */
     precision precision;
-    error err;        /* sticky */
-    work done;        /* added up by every op */
+    error err;                    /* sticky */
+    work done;                    /* added up by every op */
     int (*cancelled)(void *user); /* polled before every op; may be NULL */
     void *cancel_user;
-    /* Receives intermediate results while a stage is traced; may be NULL.  t may be read with wan_download. */
+    /* Receives intermediate results while a stage is traced; may be NULL.  t may be read with
+     * wan_download. */
     void (*trace)(void *user, struct compute *c, const char *name, tensor t);
     void *trace_user;
-    /* Told, on a dry compute, of weights that a model wants and its file lacks (which then is no error), and of those that
-     * nobody asked for; for `wan inspect`.  May be NULL. */
+    /* Told, on a dry compute, of weights that a model wants and its file lacks (which then is no
+     * error), and of those that nobody asked for; for `wan inspect`.  May be NULL. */
     void (*note)(void *user, const char *weight, bool missing);
     void *note_user;
 } compute;
@@ -43,7 +45,8 @@ const backend *wan_backend_dry(void);
 /* NULL and an error when there is no backend of that name in this build. */
 const backend *wan_backend_find(const char *name, error *err);
 
-/* Opens a device with `threads` workers and `scratch` bytes of arena.  On failure nothing is left open. */
+/* Opens a device with `threads` workers and `scratch` bytes of arena.  On failure nothing is left
+ * open. */
 wan_status wan_compute_open(compute *c, const backend *be, int threads, size_t scratch, error *err);
 /* A compute that only counts.  Needs no close. */
 compute wan_compute_dry(void);
@@ -61,12 +64,12 @@ tensor wan_new(compute *c, dtype type, int rank, const int64_t *dim);
 size_t wan_mark(const compute *c);
 void wan_release(compute *c, size_t mark);
 
-/* Host to device and back, as many bytes as the tensor has.  Both wait until the host memory may be reused. */
+/* Host to device and back, as many bytes as the tensor has.  Both wait until the host memory may be
+ * reused. */
 void wan_upload(compute *c, tensor dst, const void *src);
 void wan_download(compute *c, void *dst, tensor src);
 
 /* Hands t to the tracer, if there is one.  `format` names it ("block.%d"). */
-__attribute__((format(printf, 3, 4)))
-void wan_trace(compute *c, tensor t, const char *format, ...);
+__attribute__((format(printf, 3, 4))) void wan_trace(compute *c, tensor t, const char *format, ...);
 
 #endif

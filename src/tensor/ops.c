@@ -10,9 +10,13 @@ static void count(compute *c, double flops, double bytes) {
     c->done.bytes += bytes;
 }
 
-static bool is_vector(tensor t, int64_t n) { return t.type == WAN_F32 && wan_elements(t) == n; }
+static bool is_vector(tensor t, int64_t n) {
+    return t.type == WAN_F32 && wan_elements(t) == n;
+}
 
-static bool is_rows(tensor t) { return t.type == WAN_F32 && t.rank == 2; }
+static bool is_rows(tensor t) {
+    return t.type == WAN_F32 && t.rank == 2;
+}
 
 static void check_by_frame(tensor x, by_frame m) {
     assert(is_rows(m.rows) && m.row_of_frame.type == WAN_I32 && m.row_of_frame.rank == 1);
@@ -41,7 +45,8 @@ void wan_linear_into(compute *c, tensor dst, tensor x, const linear *l, activati
     assert(x.dim[1] == l->weight.dim[1]);
     assert(dst.dim[0] == x.dim[0] && dst.dim[1] == l->weight.dim[0]);
     assert(!l->bias.data || is_vector(l->bias, l->weight.dim[0]));
-    count(c, 2.0 * x.dim[0] * x.dim[1] * dst.dim[1], wan_bytes(x) + wan_bytes(l->weight) + wan_bytes(dst));
+    count(c, 2.0 * x.dim[0] * x.dim[1] * dst.dim[1],
+          wan_bytes(x) + wan_bytes(l->weight) + wan_bytes(dst));
     if (wan_ready(c))
         c->be->op.linear(c, dst, x, l, act);
 }
@@ -179,7 +184,8 @@ tensor wan_patchify(compute *c, tensor x, const int64_t patch[3]) {
 }
 
 void wan_unpatchify_into(compute *c, tensor dst, tensor x, const int64_t patch[3]) {
-    assert(is_rows(x) && dst.type == WAN_F32 && dst.rank == 4 && wan_elements(x) == wan_elements(dst));
+    assert(is_rows(x) && dst.type == WAN_F32 && dst.rank == 4 &&
+           wan_elements(x) == wan_elements(dst));
     assert(x.dim[1] == dst.dim[0] * patch[0] * patch[1] * patch[2]);
     count(c, 0, 2.0 * wan_bytes(x));
     if (wan_ready(c))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ops.h - the transformers' vocabulary.
- * Each call checks shapes, takes its result from scratch, counts work, and has the backend fill the memory.  Names are
- * the papers' words; what may be fused inside is the backend's business.  Activations are f32, [tokens, dim].
- * Formulas: ../shared/spec/dit.md 2, text.md 1.2. */
+ * Each call checks shapes, takes its result from scratch, counts work, and has the backend fill the
+ * memory.  Names are the papers' words; what may be fused inside is the backend's business.
+ * Activations are f32, [tokens, dim]. Formulas: ../shared/spec/dit.md 2, text.md 1.2. */
 #ifndef WAN_TENSOR_OPS_H
 #define WAN_TENSOR_OPS_H
 
@@ -21,28 +21,31 @@ typedef struct linear {
     tensor group_offset; /* the same type and shape */
 } linear;
 
-/* One row of modulation for each distinct timestep, and which row each latent frame uses: image-to-video has two
- * rows, not one per token.  Token t belongs to frame t / tokens_per_frame. */
+/* One row of modulation for each distinct timestep, and which row each latent frame uses:
+ * image-to-video has two rows, not one per token.  Token t belongs to frame t / tokens_per_frame.
+ */
 typedef struct by_frame {
-    tensor rows;         /* f32 [distinct, width] */
-    int64_t at;          /* first of the `dim` columns used, so that six modulations share one table */
+    tensor rows; /* f32 [distinct, width] */
+    int64_t at;  /* first of the `dim` columns used, so that six modulations share one table */
     tensor row_of_frame; /* i32 [frames] */
     int64_t tokens_per_frame;
 } by_frame;
 
-/* Rotary position embedding over a (frames, rows, columns) grid of tokens, columns fastest.  Pair i of a head is
- * (x[2i], x[2i+1]); the first pairs[0] pairs turn with the frame, then rows, then columns. */
+/* Rotary position embedding over a (frames, rows, columns) grid of tokens, columns fastest.  Pair i
+ * of a head is (x[2i], x[2i+1]); the first pairs[0] pairs turn with the frame, then rows, then
+ * columns. */
 typedef struct rope {
     int64_t grid[3];
-    int64_t pairs[3];  /* sum = head_dim / 2 */
-    tensor table[3];   /* f32 [grid[i], pairs[i], 2]: cos, sin */
+    int64_t pairs[3]; /* sum = head_dim / 2 */
+    tensor table[3];  /* f32 [grid[i], pairs[i], 2]: cos, sin */
 } rope;
 
 typedef struct attention {
     int heads;
-    float scale;              /* of q.k */
-    int64_t last_key_count;   /* the last key stands for this many equal ones (1: ordinary) */
-    tensor bias;              /* f32 [heads, 2 * reach - 1], added to the logit at [key - query + reach - 1]; or none */
+    float scale;            /* of q.k */
+    int64_t last_key_count; /* the last key stands for this many equal ones (1: ordinary) */
+    tensor bias; /* f32 [heads, 2 * reach - 1], added to the logit at [key - query + reach - 1]; or
+                    none */
 } attention;
 
 /* [n, in] -> [n, out], then the activation. */
@@ -59,9 +62,11 @@ tensor wan_layer_norm(compute *c, tensor x, tensor gain, tensor bias, float eps)
 tensor wan_norm_modulate(compute *c, tensor x, by_frame shift, by_frame scale, float eps);
 /* x * rsqrt(mean(x^2) + eps) * gain over the last axis. */
 tensor wan_rms_norm(compute *c, tensor x, tensor gain, float eps);
-/* In place: RMS norm over the whole row (all heads together), then rotation of each head unless r is NULL. */
+/* In place: RMS norm over the whole row (all heads together), then rotation of each head unless r
+ * is NULL. */
 void wan_qk_norm_rope(compute *c, tensor x, tensor gain, float eps, int heads, const rope *r);
-/* softmax(scale * q k^T + bias) v for each head: q [n, heads*d], k, v [m, heads*d] -> [n, heads*d]. */
+/* softmax(scale * q k^T + bias) v for each head: q [n, heads*d], k, v [m, heads*d] -> [n, heads*d].
+ */
 tensor wan_attention(compute *c, tensor q, tensor k, tensor v, const attention *a);
 /* In place: x *= y (after an activation on x: the gated feed-forward of UMT5). */
 void wan_mul(compute *c, tensor x, tensor y);
@@ -73,7 +78,8 @@ tensor wan_rows(compute *c, tensor table, tensor ids);
 tensor wan_embed(compute *c, const linear *table, tensor ids);
 /* Every row of x [n, dim] plus the vector v [dim], a new tensor. */
 tensor wan_add_vector(compute *c, tensor x, tensor v);
-/* Latents [C, F, h, w] -> tokens [(F/pt)(h/ph)(w/pw), C*pt*ph*pw], channel slowest within a token. */
+/* Latents [C, F, h, w] -> tokens [(F/pt)(h/ph)(w/pw), C*pt*ph*pw], channel slowest within a token.
+ */
 tensor wan_patchify(compute *c, tensor x, const int64_t patch[3]);
 /* Tokens [n, pt*ph*pw*C], channel FASTEST within a token -> dst [C, F, h, w] (dit.md 2.7). */
 void wan_unpatchify_into(compute *c, tensor dst, tensor x, const int64_t patch[3]);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tensor.h - a view of numbers in memory: type, shape, address.
- * A tensor is passed by value and owns nothing.  Elements lie without gaps, the last axis fastest.  Activations are
- * WAN_F32 and 64-byte aligned unless a function says otherwise; weights point into mapped files, have any type, and may
- * start at ANY byte address: read them with memcpy or unaligned loads only. */
+ * A tensor is passed by value and owns nothing.  Elements lie without gaps, the last axis fastest.
+ * Activations are WAN_F32 and 64-byte aligned unless a function says otherwise; weights point into
+ * mapped files, have any type, and may start at ANY byte address: read them with memcpy or
+ * unaligned loads only. */
 #ifndef WAN_TENSOR_TENSOR_H
 #define WAN_TENSOR_TENSOR_H
 
@@ -68,10 +69,10 @@ typedef enum dtype {
 } dtype;
 
 typedef struct dtype_info {
-    const char *name;  /* "F32", "Q8_0": as safetensors and GGUF spell it */
-    int block;         /* elements that are stored together; 1 for plain types */
-    int bytes;         /* of one block */
-    bool weight;       /* ops accept it as the type of a linear's or convolution's weight */
+    const char *name; /* "F32", "Q8_0": as safetensors and GGUF spell it */
+    int block;        /* elements that are stored together; 1 for plain types */
+    int bytes;        /* of one block */
+    bool weight;      /* ops accept it as the type of a linear's or convolution's weight */
 } dtype_info;
 
 const dtype_info *wan_dtype(dtype t);
@@ -96,7 +97,10 @@ tensor wan_slice(tensor t, int64_t from, int64_t count);
 /* The same bytes in another shape with as many elements. */
 tensor wan_reshape(tensor t, int rank, const int64_t *dim);
 
-#define WAN_DIMS(...) ((int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))), (int64_t[]){__VA_ARGS__}
+#define WAN_DIMS(...)                                                                              \
+    ((int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))), (int64_t[]) {                     \
+        __VA_ARGS__                                                                                \
+    }
 
 /* "[3, 9, 64, 64]" into text, for messages; returns text. */
 const char *wan_shape_text(tensor t, char *text, size_t size);

@@ -11,14 +11,15 @@
 
 typedef struct tally {
     int64_t n, grain;
-    atomic_int *times; /* each item was done */
+    atomic_int *times;  /* each item was done */
     atomic_int strange; /* pieces or workers out of range */
     int threads;
 } tally;
 
 static void count(void *arg, int64_t from, int64_t to, int worker) {
     tally *t = arg;
-    if (from % t->grain || to > t->n || (to != t->n && to - from != t->grain) || worker < 0 || worker >= t->threads)
+    if (from % t->grain || to > t->n || (to != t->n && to - from != t->grain) || worker < 0 ||
+        worker >= t->threads)
         atomic_fetch_add(&t->strange, 1);
     for (int64_t i = from; i < to; i++)
         atomic_fetch_add(&t->times[i], 1);
@@ -26,7 +27,8 @@ static void count(void *arg, int64_t from, int64_t to, int worker) {
 
 static void every_item_once(void **state) {
     (void)state;
-    static const int64_t sizes[][2] = {{0, 1}, {1, 1}, {2, 1}, {7, 3}, {64, 64}, {65, 64}, {1000, 7}};
+    static const int64_t sizes[][2] = {{0, 1},   {1, 1},   {2, 1},   {7, 3},
+                                       {64, 64}, {65, 64}, {1000, 7}};
     for (int threads = 1; threads <= 5; threads += 2) {
         team *t = wan_team_open(threads, NULL);
         assert_non_null(t);
@@ -53,6 +55,7 @@ static void opens_and_closes(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_item_once), cmocka_unit_test(opens_and_closes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_item_once),
+                                       cmocka_unit_test(opens_and_closes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -188,17 +188,26 @@ static void heads_piece(void *arg, int64_t from, int64_t to, int worker) {
 }
 
 void wan_cpu_attention(compute *c, tensor dst, tensor q, tensor k, tensor v, const attention *a) {
-    heads h = {.d = wan_cpu_device(c), .a = a, .dst = dst.data, .q = q.data, .k = k.data, .v = v.data,
-               .size = q.dim[1] / a->heads, .width = q.dim[1], .queries = q.dim[0], .keys = k.dim[0]};
+    heads h = {.d = wan_cpu_device(c),
+               .a = a,
+               .dst = dst.data,
+               .q = q.data,
+               .k = k.data,
+               .v = v.data,
+               .size = q.dim[1] / a->heads,
+               .width = q.dim[1],
+               .queries = q.dim[0],
+               .keys = k.dim[0]};
     if (!h.queries)
         return;
     h.panels = choose_panels(h.d, h.queries, a->heads, h.size);
     h.tiles = ceil_div(h.queries, h.panels * h.d->k.nr);
     int64_t bytes = work_floats(h.panels, h.size, h.d->k.nr) * (int64_t)sizeof(float);
     if (bytes > (int64_t)CPU_WORK_BYTES) {
-        wan_fail(&c->err, WAN_E_SHAPE,
-                 "cpu: an attention head of %lld numbers needs %lld bytes of work space, there are %zu",
-                 (long long)h.size, (long long)bytes, CPU_WORK_BYTES);
+        wan_fail(
+            &c->err, WAN_E_SHAPE,
+            "cpu: an attention head of %lld numbers needs %lld bytes of work space, there are %zu",
+            (long long)h.size, (long long)bytes, CPU_WORK_BYTES);
         return;
     }
     wan_team_run(h.d->team, a->heads * h.tiles, 1, heads_piece, &h);

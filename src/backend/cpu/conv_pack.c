@@ -8,12 +8,14 @@
 
 static_assert(2 * sizeof(float) * CONV_CHUNK * CONV_TAPS * CPU_NR_MAX <= CONV_OWN, "pack space");
 
-/* to += lines of the stored taps that one virtual tap sums. */
-static void sum_taps(const conv_job *j, float *to, const float *lines, int64_t kw, int y, int x) {
+/* to += lines, `stride` apart, of the stored taps that one virtual tap sums. */
+static void sum_taps(const conv_job *j, float *to, const float *lines, int64_t stride, int64_t kw,
+                     int y, int x) {
     int nr = j->d->k.nr;
     for (int a = 0; a < j->down.count[y]; a++)
         for (int b = 0; b < j->across.count[x]; b++) {
-            const float *line = lines + ((j->down.from[y] + a) * kw + j->across.from[x] + b) * nr;
+            const float *line =
+                lines + ((j->down.from[y] + a) * kw + j->across.from[x] + b) * stride;
             if (a + b == 0)
                 memcpy(to, line, (size_t)nr * sizeof *to);
             else
@@ -31,19 +33,32 @@ static int64_t line_of(const conv_job *j, const conv_span *s, int64_t tap, int64
     return part * conv_taps(j) + tap * size + c - part;
 }
 
+/* Channels [from, from + count) of an output channel, all taps: in the order that they lie in. */
+static void unpack_kernel(const conv_job *j, float *row, int64_t out, int64_t from, int64_t count,
+                          int64_t kernel) {
+    const tensor *w = &j->w->weight;
+    int64_t size = wan_dtype(w->type)->bytes;
+    const char *first = (const char *)w->data + out * j->in * kernel * size;
+    if (!j->w->channels_last)
+        wan_cpu_unpack(&j->d->k, w->type, row, first + from * kernel * size, count * kernel);
+    for (int64_t t = 0; j->w->channels_last && t < kernel; t++)
+        wan_cpu_unpack(&j->d->k, w->type, row + t * count, first + (t * j->in + from) * size,
+                       count);
+}
+
 void wan_cpu_conv_pack(const conv_job *j, const conv_span *s, float *panel, int64_t from,
                        int64_t count, int64_t out, int cols, void *own) {
     const tensor *w = &j->w->weight;
     int64_t kh = w->dim[w->rank - 2], kw = w->dim[w->rank - 1], kernel = j->kt * kh * kw;
-    int64_t n = count * kernel, size = wan_dtype(w->type)->bytes, nr = j->d->k.nr;
+    int64_t n = count * kernel, nr = j->d->k.nr;
+    int64_t channel = (j->w->channels_last ? 1 : kernel) * nr; /* from one to the next */
+    int64_t stride = (j->w->channels_last ? count : 1) * nr;
     assert(count <= CONV_CHUNK && kernel <= CONV_TAPS);
     float *rows = own, *lines = rows + (int64_t)CONV_CHUNK * CONV_TAPS * CPU_NR_MAX;
     if (cols < nr)
         memset(lines, 0, (size_t)(n * nr) * sizeof *lines);
     for (int i = 0; i < cols; i++)
-        wan_cpu_unpack(&j->d->k, w->type, rows + i * n,
-                       (const char *)w->data + ((out + i) * j->in + s->c0 + from) * kernel * size,
-                       n);
+        unpack_kernel(j, rows + i * n, out + i, s->c0 + from, count, kernel);
     j->d->k.transpose(lines, nr, rows, n, cols, n);
     for (int64_t c = 0; c < count; c++) {
         int64_t tap = 0;
@@ -51,6 +66,6 @@ void wan_cpu_conv_pack(const conv_job *j, const conv_span *s, float *panel, int6
             for (int y = 0; y < j->down.taps; y++)
                 for (int x = 0; x < j->across.taps; x++, tap++)
                     sum_taps(j, panel + line_of(j, s, tap, from + c) * nr,
-                             lines + (c * kernel + t * kh * kw) * nr, kw, y, x);
+                             lines + c * channel + t * kh * kw * stride, stride, kw, y, x);
     }
 }

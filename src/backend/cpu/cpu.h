@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cpu.h - what the files of the CPU backend share: the device, its work space, and the ops each
- * file defines.  A device belongs to one compute.  Ops spread their work over its team; a worker owns
- * its piece of the work space while it runs a piece of an op, and nothing in it outlives the op.  No
- * result depends on the number of threads: a value is always summed by one worker, in an order that
- * shapes alone decide. */
+ * file defines.  A device belongs to one compute.  Ops spread their work over its team; a worker
+ * owns its piece of the work space while it runs a piece of an op, and nothing in it outlives the
+ * op.  No result depends on the number of threads: a value is always summed by one worker, in an
+ * order that shapes alone decide. */
 #ifndef WAN_BACKEND_CPU_CPU_H
 #define WAN_BACKEND_CPU_CPU_H
 

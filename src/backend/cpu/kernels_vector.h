@@ -6,8 +6,9 @@
  * (n < LANES) v_add v_sub v_mul v_div v_max (b when a is NaN) v_fma (a b + c) v_fnma (c - a b)
  * v_round v_below (x < limit ? a : b)   v_unless_below (x < limit ? 0 : a)   v_power (2^n for whole
  * n, -126..127) v_even v_odd v_swap (within pairs)   v_fmaddsub (a b - c, a b + c) v_from_f16
- * v_from_bf16 v_from_i8 (from memory) v_from_bytes (kernels_unpack.h) wide, w_zero w_add (sum += x) w_add_square w_total: sums in
- * double Results depend on the values alone, not on where in a row they stand. */
+ * v_from_bf16 v_from_i8 (from memory) v_from_bytes (kernels_unpack.h) wide, w_zero w_add (sum += x)
+ * w_add_square w_total: sums in double Results depend on the values alone, not on where in a row
+ * they stand. */
 #ifndef WAN_BACKEND_CPU_KERNELS_VECTOR_H
 #define WAN_BACKEND_CPU_KERNELS_VECTOR_H
 

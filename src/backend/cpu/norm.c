@@ -37,12 +37,14 @@ static void layer_norm_piece(void *arg, int64_t first, int64_t end, int worker) 
     for (int64_t t = first; t < end; t++) {
         const float *from = (const float *)o->x.data + t * dim;
         moments m = row_moments(&o->d->k, from, dim, o->eps);
-        o->d->k.normalise((float *)o->dst.data + t * dim, from, m.mean, m.scale, 0, o->gain.data, o->bias.data, dim);
+        o->d->k.normalise((float *)o->dst.data + t * dim, from, m.mean, m.scale, 0, o->gain.data,
+                          o->bias.data, dim);
     }
 }
 
 void wan_cpu_layer_norm(compute *c, tensor dst, tensor x, tensor gain, tensor bias, float eps) {
-    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = x, .gain = gain, .bias = bias, .eps = eps};
+    operands o = {
+        .d = wan_cpu_device(c), .dst = dst, .x = x, .gain = gain, .bias = bias, .eps = eps};
     wan_team_run(o.d->team, x.dim[0], wan_cpu_grain(x.dim[1]), layer_norm_piece, &o);
 }
 
@@ -53,13 +55,15 @@ static void norm_modulate_piece(void *arg, int64_t first, int64_t end, int worke
     for (int64_t t = first; t < end; t++) {
         const float *from = (const float *)o->x.data + t * dim;
         moments m = row_moments(&o->d->k, from, dim, o->eps);
-        o->d->k.normalise((float *)o->dst.data + t * dim, from, m.mean, m.scale, 1, wan_cpu_frame_row(o->scale, t),
-                          wan_cpu_frame_row(o->shift, t), dim);
+        o->d->k.normalise((float *)o->dst.data + t * dim, from, m.mean, m.scale, 1,
+                          wan_cpu_frame_row(o->scale, t), wan_cpu_frame_row(o->shift, t), dim);
     }
 }
 
-void wan_cpu_norm_modulate(compute *c, tensor dst, tensor x, by_frame shift, by_frame scale, float eps) {
-    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = x, .shift = shift, .scale = scale, .eps = eps};
+void wan_cpu_norm_modulate(compute *c, tensor dst, tensor x, by_frame shift, by_frame scale,
+                           float eps) {
+    operands o = {
+        .d = wan_cpu_device(c), .dst = dst, .x = x, .shift = shift, .scale = scale, .eps = eps};
     wan_team_run(o.d->team, x.dim[0], wan_cpu_grain(x.dim[1]), norm_modulate_piece, &o);
 }
 
@@ -69,8 +73,8 @@ static void rms_norm_piece(void *arg, int64_t first, int64_t end, int worker) {
     (void)worker;
     for (int64_t t = first; t < end; t++) {
         const float *from = (const float *)o->x.data + t * dim;
-        o->d->k.normalise((float *)o->dst.data + t * dim, from, 0, rms_scale(&o->d->k, from, dim, o->eps), 0,
-                          o->gain.data, NULL, dim);
+        o->d->k.normalise((float *)o->dst.data + t * dim, from, 0,
+                          rms_scale(&o->d->k, from, dim, o->eps), 0, o->gain.data, NULL, dim);
     }
 }
 
@@ -96,7 +100,8 @@ static void qk_piece(void *arg, int64_t first, int64_t end, int worker) {
     float *turn = wan_cpu_work(o->d, worker);
     for (int64_t t = first; t < end; t++) {
         float *row = (float *)o->x.data + t * dim;
-        o->d->k.normalise(row, row, 0, rms_scale(&o->d->k, row, dim, o->eps), 0, o->gain.data, NULL, dim);
+        o->d->k.normalise(row, row, 0, rms_scale(&o->d->k, row, dim, o->eps), 0, o->gain.data, NULL,
+                          dim);
         if (!o->r)
             continue;
         token_turn(turn, o->r, t);
@@ -109,8 +114,8 @@ void wan_cpu_qk_norm_rope(compute *c, tensor x, tensor gain, float eps, int head
     operands o = {.d = wan_cpu_device(c), .x = x, .gain = gain, .eps = eps, .heads = heads, .r = r};
     int64_t head = x.dim[1] / heads;
     if (r && (size_t)head * sizeof(float) > CPU_WORK_BYTES) {
-        wan_fail(&c->err, WAN_E_SHAPE, "cpu: rotary heads of %lld numbers, at most %zu fit", (long long)head,
-                 CPU_WORK_BYTES / sizeof(float));
+        wan_fail(&c->err, WAN_E_SHAPE, "cpu: rotary heads of %lld numbers, at most %zu fit",
+                 (long long)head, CPU_WORK_BYTES / sizeof(float));
         return;
     }
     wan_team_run(o.d->team, x.dim[0], wan_cpu_grain(x.dim[1]), qk_piece, &o);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The backend that does nothing: shapes, scratch and work are counted by src/tensor, so a plan is the model's own code
- * run on this.  Its ops are never called. */
+/* The backend that does nothing: shapes, scratch and work are counted by src/tensor, so a plan is
+ * the model's own code run on this.  Its ops are never called. */
 #include "backend/backend.h"
 
 static size_t fixed_bytes(int threads) {
@@ -16,4 +16,6 @@ static tensor place(void *device, tensor host, error *err) {
 
 static const backend dry = {.name = "dry", .dry = true, .fixed_bytes = fixed_bytes, .place = place};
 
-const backend *wan_backend_dry(void) { return &dry; }
+const backend *wan_backend_dry(void) {
+    return &dry;
+}
