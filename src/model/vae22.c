@@ -125,7 +125,8 @@ static tensor residual_block(compute *c, const res_block *b, tensor x, block_his
 
 /* Rows [index * n, (index + 1) * n) of a convolution's outputs. */
 static conv part_of(const conv *w, int64_t index, int64_t n) {
-    return (conv){wan_slice(w->weight, index * n, n), wan_slice(w->bias, index * n, n)};
+    return (conv){wan_slice(w->weight, index * n, n), wan_slice(w->bias, index * n, n),
+                  w->channels_last};
 }
 
 /* Full attention inside each frame, one head; in place. */

@@ -10,6 +10,7 @@
 typedef struct conv {
     tensor weight; /* [out, in, kt, kh, kw] or [out, in, kh, kw], as stored, any plain float type */
     tensor bias;   /* f32 [out], or no tensor */
+    bool channels_last; /* in memory a weight is [out, kt, kh, kw, in] */
 } conv;
 
 /* What a 2-D convolution does to the size: nearest x2 before it, or stride 2 with one zero column
