@@ -20,7 +20,7 @@ typedef struct umt5_block {
 struct umt5 {
     umt5_config cfg;
     binder *weights;
-    tensor embedding; /* [vocab, dim], as stored */
+    linear embedding; /* [vocab, dim]: a table */
     tensor norm;      /* [dim] */
     umt5_block *blocks;
     float *bias; /* [layers, buckets, heads]: the tables on the host, where they are spread over
@@ -33,7 +33,7 @@ enum { S_NONE, S_DIM, S_INNER, S_FFN, S_VOCAB, S_BUCKETS, S_HEADS, S_COUNT };
 /* clang-format off */
 #define AT(field) offsetof(struct umt5, field)
 static const binding top_rows[] = {
-    { "token_embedding", AT(embedding), BIND_TABLE,  S_VOCAB, S_DIM,  false },
+    { "token_embedding", AT(embedding), BIND_LINEAR_PLAIN, S_VOCAB, S_DIM,  false },
     { "norm",            AT(norm),      BIND_VECTOR, S_DIM,   S_NONE, false },
 };
 #undef AT
@@ -196,7 +196,7 @@ tensor wan_umt5_forward(umt5 *m, compute *c, const int32_t *ids, int64_t count) 
                  (long long)count);
     tensor tokens = wan_new(c, WAN_I32, WAN_DIMS(count));
     wan_upload(c, tokens, ids);
-    tensor x = wan_rows(c, m->embedding, tokens);
+    tensor x = wan_embed(c, &m->embedding, tokens);
     wan_trace(c, x, "embedding");
     for (int64_t i = 0; i < g->layers; i++)
         block_forward(c, m, i, x, spread);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "weights/convert.h"
+#include "tensor/quants.h"
 
 #define NAME_ROOM 512
 
@@ -41,7 +41,7 @@ void wan_binder_close(binder *b) {
     if (!b)
         return;
     for (size_t i = 0; b->c->note && i < wan_store_count(b->s); i++)
-        if (!b->asked[i])
+        if (!b->asked[i] && !wan_store_at(b->s, i)->companion)
             b->c->note(b->c->note_user, wan_store_at(b->s, i)->source, false);
     for (size_t i = 0; i < b->count; i++)
         b->c->be->free(b->c->device, b->mine[i].p, b->mine[i].bytes);
@@ -67,8 +67,8 @@ static void own(binder *b, void *p, size_t bytes) {
     b->mine[b->count++] = (owned){p, bytes};
 }
 
-/* `like` in device memory of ours, filled from host floats; in a plan only counted. */
-static wan_status upload(binder *b, const float *values, tensor like, tensor *out, error *err) {
+/* `like` in device memory of ours, filled from the host. */
+static wan_status upload(binder *b, const void *values, tensor like, tensor *out, error *err) {
     size_t bytes = wan_bytes(like);
     wan_status s = reserve(b, err);
     if (s != WAN_OK)
@@ -155,10 +155,15 @@ static bool same_but_ones(tensor a, tensor b) {
     }
 }
 
+/* Any number is a float to a vector, but whole ones say that something else is meant. */
+static bool is_number(dtype t) {
+    return wan_can_dequantise(t) && t != WAN_I8 && t != WAN_MLX_8 && t != WAN_MLX_4;
+}
+
+/* All of t as `want`, in memory of ours. */
 static wan_status convert(binder *b, const stored *t, tensor want, tensor *out, error *err) {
-    if (t->t.type != WAN_F32 && t->t.type != WAN_F16 && t->t.type != WAN_BF16 &&
-        t->t.type != WAN_F64)
-        return wrong_type(t, "a vector (F32, F16, BF16 and F64 are fine)", err);
+    if (!is_number(t->t.type))
+        return wrong_type(t, "a vector", err);
     b->bytes += wan_bytes(want);
     if (wan_is_dry(b->c)) {
         *out = want; /* an address that nobody reads */
@@ -168,7 +173,7 @@ static wan_status convert(binder *b, const stored *t, tensor want, tensor *out, 
     float *values = malloc(wan_bytes(want) + 1);
     if (!values)
         return wan_fail(err, WAN_E_MEMORY, "%s: no memory to convert %s", t->file, t->source);
-    wan_to_f32(t->t, values);
+    wan_stored_read(t, values, 0, wan_elements(t->t));
     wan_status s = upload(b, values, want, out, err);
     free(values);
     return s;
@@ -224,26 +229,66 @@ static wan_status put(binder *b, const stored *t, tensor as, tensor *out, error 
     return WAN_OK;
 }
 
-static wan_status bind_matrix(binder *b, const stored *t, tensor want, tensor *out, error *err) {
+/* A kernel used as a matrix whose channels lie last: the one place where bytes must be moved. */
+static wan_status put_in_order(binder *b, const stored *t, tensor want, tensor *out, error *err) {
+    size_t size = (size_t)wan_dtype(t->t.type)->bytes;
+    int64_t in = t->t.dim[1], taps = want.dim[1] / in, n = wan_elements(want);
+    *out = want;
+    out->type = t->t.type;
+    out->data = t->t.data;
+    b->bytes += wan_bytes(*out);
+    if (wan_is_dry(b->c))
+        return WAN_OK;
+    char *values = malloc(wan_bytes(*out) + 1);
+    if (!values)
+        return wan_fail(err, WAN_E_MEMORY, "%s: no memory to convert %s", t->file, t->source);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at = i % (in * taps), from = i - at + at % taps * in + at / taps;
+        memcpy(values + (size_t)i * size, (const char *)t->t.data + (size_t)from * size, size);
+    }
+    wan_status s = upload(b, values, *out, out, err);
+    free(values);
+    return s;
+}
+
+/* The scales of codes: of rows as floats, of groups as they are stored. */
+static wan_status bind_scales(binder *b, const stored *t, linear *l, error *err) {
+    if (!t->scale)
+        return WAN_OK;
+    if (t->offset) {
+        wan_status s = put(b, t->scale, t->scale->t, &l->group_scale, err);
+        return s == WAN_OK ? put(b, t->offset, t->offset->t, &l->group_offset, err) : s;
+    }
+    int64_t n = wan_elements(t->scale->t);
+    return convert(b, t->scale, wan_tensor(WAN_F32, 1, &n, NULL), &l->scale, err);
+}
+
+static wan_status bind_matrix(binder *b, const stored *t, tensor want, linear *l, error *err) {
     const dtype_info *d = wan_dtype(t->t.type);
     if (!d->weight)
         return wrong_type(t, "a weight", err);
+    if (t->t.type == WAN_I8 && !t->scale)
+        return wrong_type(t, "a weight without a scale (weight_scale or scale_weight)", err);
     if (!fits_matrix(t->t, want.dim[0], want.dim[1]))
         return wrong_shape(t, want, "", err);
     if (want.dim[1] % d->block)
         return wan_fail(err, WAN_E_TYPE, "%s: %s has rows of %lld, %s stores %d at a time", t->file,
                         t->source, (long long)want.dim[1], d->name, d->block);
-    return put(b, t, wan_reshape(t->t, 2, want.dim), out, err);
+    wan_status s = t->channels_last ? put_in_order(b, t, want, &l->weight, err)
+                                    : put(b, t, wan_reshape(t->t, 2, want.dim), &l->weight, err);
+    return s == WAN_OK ? bind_scales(b, t, l, err) : s;
 }
 
-static wan_status bind_kernel(binder *b, const stored *t, tensor want, tensor *out, error *err) {
-    const dtype_info *d = wan_dtype(t->t.type);
-    if (!d->weight || d->block != 1)
+static wan_status bind_kernel(binder *b, const stored *t, tensor want, conv *k, error *err) {
+    if (wan_dtype(t->t.type)->block != 1 || !is_number(t->t.type))
         return wrong_type(t, "a convolution", err);
+    if (t->scale)
+        return wrong_type(t, "a convolution, with a scale", err);
     tensor as;
     if (!fits_conv(t->t, want.dim[0], want.dim[1], &as))
         return wrong_shape(t, want, " and a kernel", err);
-    return put(b, t, as, out, err);
+    k->channels_last = t->channels_last;
+    return put(b, t, as, &k->weight, err);
 }
 
 /* ---------------------------------------------------------------------------------------------------------
@@ -252,23 +297,22 @@ static wan_status bind_kernel(binder *b, const stored *t, tensor want, tensor *o
 static wan_status bind_weight(binder *b, const char *prefix, const binding *r, tensor want,
                               void *field, error *err) {
     char name[NAME_ROOM];
+    linear *l = field;
+    conv *k = field;
+    bool is_conv = r->kind == BIND_CONV;
     wan_status s = compose(b, prefix, r->name, ".weight", name, err);
     if (s != WAN_OK)
         return s;
     const stored *t = ask(b, name);
-    tensor *weight = r->kind == BIND_CONV    ? &((conv *)field)->weight
-                     : r->kind == BIND_TABLE ? field
-                                             : &((linear *)field)->weight;
     if (!t && r->optional)
         return WAN_OK;
     if (!t)
-        s = missing(b, name, want, weight, err);
+        s = missing(b, name, want, is_conv ? &k->weight : &l->weight, err);
     else
-        s = r->kind == BIND_CONV ? bind_kernel(b, t, want, weight, err)
-                                 : bind_matrix(b, t, want, weight, err);
-    if (s != WAN_OK || r->kind == BIND_TABLE || r->kind == BIND_LINEAR_PLAIN)
+        s = is_conv ? bind_kernel(b, t, want, k, err) : bind_matrix(b, t, want, l, err);
+    if (s != WAN_OK || r->kind == BIND_LINEAR_PLAIN)
         return s;
-    tensor *bias = r->kind == BIND_CONV ? &((conv *)field)->bias : &((linear *)field)->bias;
+    tensor *bias = is_conv ? &k->bias : &l->bias;
     s = compose(b, prefix, r->name, ".bias", name, err);
     return s == WAN_OK
                ? bind_vector(b, name, wan_tensor(WAN_F32, 1, want.dim, NULL), false, bias, err)
@@ -302,7 +346,7 @@ size_t wan_binder_unused(const binder *b, char *text, size_t size) {
     if (size)
         text[0] = '\0';
     for (size_t i = 0; i < wan_store_count(b->s); i++) {
-        if (b->asked[i])
+        if (b->asked[i] || wan_store_at(b->s, i)->companion)
             continue;
         const char *name = wan_store_at(b->s, i)->source;
         size_t need = strlen(name) + (at ? 2 : 0);

@@ -11,10 +11,9 @@
 
 typedef enum bind_kind {
     BIND_LINEAR,       /* linear: NAME.weight [a, b], NAME.bias [a] */
-    BIND_LINEAR_PLAIN, /* linear without bias: NAME.weight [a, b] */
+    BIND_LINEAR_PLAIN, /* linear without bias: NAME.weight [a, b]; also a table for wan_embed */
     BIND_VECTOR, /* tensor f32: NAME.weight, as many elements as a * b (b 0: a), any leading ones */
     BIND_BARE,   /* the same, for a tensor called NAME itself */
-    BIND_TABLE,  /* tensor as stored: NAME.weight [a, b], for wan_rows */
     BIND_CONV    /* conv: NAME.weight [a, b, ...any kernel], NAME.bias [a] */
 } bind_kind;
 

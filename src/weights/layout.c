@@ -113,8 +113,9 @@ static bool is_candidate(const listing *l, const char *name) {
         return true;
     if (!ends_with(name, ".safetensors"))
         return false;
-    if (!wan_shard_number(name, &stem, &number, &of))
-        return true;
+    if (!wan_shard_number(name, &stem, &number, &of)) /* MLX packages number them plainly */
+        return strspn(name, "0123456789") + strlen(".safetensors") != strlen(name) ||
+               !listed(l, "model.safetensors.index.json");
     char index[512];
     snprintf(index, sizeof index, "%.*s.safetensors.index.json", (int)stem, name);
     return number == 1 && !listed(l, index);

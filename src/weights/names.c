@@ -114,11 +114,45 @@ static const rule vae_original[] = {
     { "decoder.upsamples.#.upsamples.#.time_conv.$",      "decoder.upsamples.#.time_conv.$", NULL },
     { NULL, NULL, NULL },
 };
+/* MLX packages: modules have other names in a few places; what is left is diffusers'. */
+static const rule dit_mlx[] = {
+    { "blocks.#.ffn.net.0.$", "blocks.#.ffn.0.$", NULL },
+    { "blocks.#.ffn.net.1.$", "blocks.#.ffn.2.$", NULL },
+    { "$",                    "$", dit_diffusers },
+    { NULL, NULL, NULL },
+};
+static const rule residual_mlx[] = {
+    { "norm1.weight",           "residual.0.gamma", NULL },
+    { "norm2.weight",           "residual.3.gamma", NULL },
+    { "conv1.conv3d.$",         "residual.2.$", NULL },
+    { "conv2.conv3d.$",         "residual.6.$", NULL },
+    { "conv_shortcut.conv3d.$", "shortcut.$", NULL },
+    { "$",                      "$", residual },
+    { NULL, NULL, NULL },
+};
+static const rule vae_mlx[] = {
+    { "quant_conv.conv3d.$",      "conv1.$", NULL },
+    { "post_quant_conv.conv3d.$", "conv2.$", NULL },
+    { "@.conv_in.conv3d.$",       "@.conv1.$", NULL },
+    { "@.conv_out.conv3d.$",      "@.head.2.$", NULL },
+    { "@.norm_out.weight",        "@.head.0.gamma", NULL },
+    { "@.mid_block.attentions.0.norm.weight", "@.middle.1.norm.gamma", NULL },
+    { "@.mid_block.resnets.0.$",              "@.middle.0.$", residual_mlx },
+    { "@.mid_block.resnets.1.$",              "@.middle.2.$", residual_mlx },
+    { "encoder.down_blocks.#.resnets.#.$", "encoder.downsamples.#.downsamples.#.$", residual_mlx },
+    { "decoder.up_blocks.#.resnets.#.$",   "decoder.upsamples.#.upsamples.#.$", residual_mlx },
+    { "encoder.down_blocks.#.downsampler.resample_conv.$",    "encoder.downsamples.#.resample.$", NULL },
+    { "encoder.down_blocks.#.downsampler.time_conv.conv3d.$", "encoder.downsamples.#.time_conv.$", NULL },
+    { "decoder.up_blocks.#.upsampler.resample_conv.$",        "decoder.upsamples.#.resample.$", NULL },
+    { "decoder.up_blocks.#.upsampler.time_conv.conv3d.$",     "decoder.upsamples.#.time_conv.$", NULL },
+    { "$",                                                    "$", vae_diffusers },
+    { NULL, NULL, NULL },
+};
 static const rule none[] = { { NULL, NULL, NULL } };
 static const rule *const rules[PARTS][LAYOUT_UNKNOWN] = {
-    [PART_DIT]  = { none, dit_diffusers, none },
-    [PART_TEXT] = { none, text_diffusers, text_gguf },
-    [PART_VAE]  = { vae_original, vae_diffusers, vae_original },
+    [PART_DIT]  = { none, dit_diffusers, none, dit_mlx },
+    [PART_TEXT] = { none, text_diffusers, text_gguf, none },
+    [PART_VAE]  = { vae_original, vae_diffusers, vae_original, vae_mlx },
 };
 
 /* Names that only the original spelling of that part has. */
@@ -138,6 +172,13 @@ static const rule text_marks[] = {
 static const rule vae_marks[] = {
     { "encoder.downsamples.$", NULL, NULL }, { "decoder.upsamples.$", NULL, NULL },
     { "@.middle.#.$", NULL, NULL },          { "@.head.#.$", NULL, NULL },
+    { NULL, NULL, NULL },
+};
+/* Names that tell an MLX package from diffusers' files. */
+static const rule mlx_marks[] = {
+    { "blocks.#.ffn.net.1.$", NULL, NULL },
+    { "@.conv_in.conv3d.$", NULL, NULL },
+    { "@.conv_out.conv3d.$", NULL, NULL },
     { NULL, NULL, NULL },
 };
 static const rule *const original_marks[PARTS] = { dit_marks, text_marks, vae_marks };
@@ -228,8 +269,8 @@ void wan_name_translate(const char *name, part which, layout from, char *out, si
 size_t wan_layout_hits(const char *const *names, size_t count, part which, layout spelling) {
     const rule *marks =
         spelling == LAYOUT_ORIGINAL ? original_marks[which] : rules[which][spelling];
-    if (which == PART_VAE && spelling == LAYOUT_GGUF)
-        marks = none; /* spelled as the original */
+    if (spelling == LAYOUT_MLX || (which == PART_VAE && spelling == LAYOUT_GGUF))
+        marks = none; /* spelled as diffusers' (but for marks), as the original */
     size_t hits = 0;
     for (size_t i = 0; i < count; i++) {
         match m;
@@ -249,5 +290,9 @@ layout wan_layout_detect(const char *const *names, size_t count, part which) {
             best = (layout)l;
         }
     }
+    match m;
+    for (size_t i = 0; i < count && best == LAYOUT_DIFFUSERS && which != PART_TEXT; i++)
+        if (first_match(mlx_marks, names[i], &m))
+            best = LAYOUT_MLX;
     return best;
 }

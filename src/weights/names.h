@@ -10,7 +10,13 @@
 
 #include "weights/store.h"
 
-typedef enum layout { LAYOUT_ORIGINAL, LAYOUT_DIFFUSERS, LAYOUT_GGUF, LAYOUT_UNKNOWN } layout;
+typedef enum layout {
+    LAYOUT_ORIGINAL,
+    LAYOUT_DIFFUSERS,
+    LAYOUT_GGUF,
+    LAYOUT_MLX, /* MLX-Gen and mflux packages: diffusers' names but for a few */
+    LAYOUT_UNKNOWN
+} layout;
 
 /* Strips known prefixes (dit.md 3) and returns where the rest begins. */
 const char *wan_name_strip(const char *name, part which);

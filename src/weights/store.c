@@ -8,6 +8,7 @@
 
 #include "io/json_file.h"
 #include "io/lookup.h"
+#include "weights/codes.h"
 #include "weights/container.h"
 #include "weights/layout.h"
 #include "weights/names.h"
@@ -54,6 +55,17 @@ static bool has_source(const store *s, const char *name) {
     return false;
 }
 
+/* MLX keeps a kernel's channels last; shown are the dimensions that everybody else has. */
+static void see_kernel(stored *s) {
+    int last = s->t.rank - 1;
+    if (s->t.rank < 4 || wan_dtype(s->t.type)->block != 1)
+        return;
+    int64_t in = s->t.dim[last];
+    memmove(s->t.dim + 2, s->t.dim + 1, (size_t)(last - 1) * sizeof *s->t.dim);
+    s->t.dim[1] = in;
+    s->channels_last = true;
+}
+
 static wan_status name_items(store *s, error *err) {
     size_t n = wan_container_count(s->c);
     s->item = calloc(n + 1, sizeof *s->item);
@@ -69,7 +81,9 @@ static wan_status name_items(store *s, error *err) {
         wan_name_translate(c->name, s->which, s->spelling, ours, room);
         if (is_twin(c->name) && has_source(s, "shared.weight"))
             snprintf(ours, room, "%s", c->name);
-        s->item[s->count] = (stored){ours, c->name, c->file, c->t};
+        s->item[s->count] = (stored){.name = ours, .source = c->name, .file = c->file, .t = c->t};
+        if (s->spelling == LAYOUT_MLX)
+            see_kernel(&s->item[s->count]);
         wan_status st = wan_lookup_add(&s->names, ours, s->count, err);
         if (st != WAN_OK) {
             s->count++;
@@ -79,7 +93,8 @@ static wan_status name_items(store *s, error *err) {
     const char *twice = wan_lookup_sort(&s->names);
     if (twice)
         return wan_fail(err, WAN_E_FORMAT, "%s: holds %s twice", s->path, twice);
-    return WAN_OK;
+    return wan_codes_join(s->item, s->count, &s->names, wan_store_meta(s, "quantization_level"),
+                          wan_store_meta(s, "_quantization_metadata"), s->path, err);
 }
 
 /* One folder up lies anything; take it only if it is a model's. */
@@ -164,7 +179,9 @@ const char *wan_store_path(const store *s) {
 const char *wan_store_layout(const store *s) {
     if (wan_container_is_gguf(s->c))
         return "gguf";
-    return s->spelling == LAYOUT_DIFFUSERS ? "diffusers" : "original";
+    return s->spelling == LAYOUT_MLX         ? "mlx"
+           : s->spelling == LAYOUT_DIFFUSERS ? "diffusers"
+                                             : "original";
 }
 
 uint64_t wan_store_bytes(const store *s) {

@@ -22,6 +22,12 @@ typedef struct stored {
     const char *source; /* as in the file */
     const char *file;   /* path of that file */
     tensor t;           /* in the map; dimensions slowest first, whatever the container does */
+    /* A kernel's channels lie fastest: t.dim is [out, in, k...], the bytes are [out, k..., in]. */
+    bool channels_last;
+    /* What t holds are codes: times scale (one, or one for each row), or with an offset, times
+     * scale plus offset of each group, both [rows, groups].  NULL: t holds the numbers. */
+    const struct stored *scale, *offset;
+    bool companion; /* a scale, an offset or a note of another tensor: nothing of its own */
 } stored;
 
 /* `path` is a weight file, an index (.safetensors.index.json), or a folder that holds one or the
@@ -31,11 +37,14 @@ typedef struct stored {
 store *wan_store_open(const char *path, part which, error *err);
 void wan_store_close(store *s);
 
+/* Elements [from, from + n), whole blocks, in the order of t.dim and with all scales applied. */
+void wan_stored_read(const stored *s, float *dst, int64_t from, int64_t n);
+
 const stored *wan_store_find(const store *s, const char *name);
 size_t wan_store_count(const store *s);
 const stored *wan_store_at(const store *s, size_t i); /* file order */
 const char *wan_store_path(const store *s);
-/* "diffusers", "original" or "gguf", for messages and inspect. */
+/* "diffusers", "original", "mlx" or "gguf", for messages and inspect. */
 const char *wan_store_layout(const store *s);
 /* Bytes of all tensors. */
 uint64_t wan_store_bytes(const store *s);

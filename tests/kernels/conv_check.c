@@ -10,7 +10,7 @@
 
 #include "backend/cpu/cpu.h"
 
-static const dtype types[] = {WAN_F32, WAN_F16, WAN_BF16};
+static const dtype types[] = {WAN_F32, WAN_F16, WAN_BF16, WAN_F8_E4M3};
 
 /* Host pixels [t, h, w, c]; zero outside. */
 typedef struct image {
@@ -46,10 +46,28 @@ typedef struct weights {
     const float *w, *bias;
 } weights;
 
+/* The weight with its channels last in memory; *host in the order of dim. */
+static tensor new_channels_last(check *t, dtype type, int rank, const int64_t *dim, float **host) {
+    int64_t stored[5] = {dim[0]}, in = dim[1], taps = 1;
+    for (int i = 2; i < rank; i++)
+        taps *= stored[i - 1] = dim[i];
+    stored[rank - 1] = in;
+    float *h;
+    tensor w = new_weight(t, type, rank, stored, NORMAL, &h);
+    *host = host_alloc(t, sizeof **host * (size_t)wan_elements(w));
+    for (int64_t i = 0; i < wan_elements(w); i++) {
+        int64_t at = i % (in * taps);
+        (*host)[i] = h[i - at + at % taps * in + at / taps];
+    }
+    memcpy(w.dim, dim, sizeof *dim * (size_t)rank);
+    return w;
+}
+
 static weights new_conv(check *t, dtype type, int rank, const int64_t *dim, bool with_bias) {
-    weights r;
+    weights r = {.conv = {.channels_last = random_int(t, 2)}};
     float *w, *b;
-    r.conv.weight = new_weight(t, type, rank, dim, NORMAL, &w);
+    r.conv.weight = r.conv.channels_last ? new_channels_last(t, type, rank, dim, &w)
+                                         : new_weight(t, type, rank, dim, NORMAL, &w);
     r.conv.bias = new_f32(t, WAN_DIMS(dim[0]), NORMAL, &b);
     if (!with_bias)
         r.conv.bias = (tensor){0};

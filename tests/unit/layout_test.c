@@ -64,6 +64,17 @@ static void diffusers(void **state) {
     expect_tokenizer("tokenizer/spiece.model");
 }
 
+/* Plainly numbered files count where no index speaks for them. */
+static void mlx(void **state) {
+    (void)state;
+    weights("transformer/0.safetensors", PART_DIT);
+    weights("transformer/1.safetensors", PART_DIT);
+    make_file(folder, "transformer/model.safetensors.index.json", "{}", 2);
+    weights("vae/0.safetensors", PART_VAE);
+    expect_found(folder, PART_DIT, "transformer/model.safetensors.index.json");
+    expect_found(folder, PART_VAE, "vae/0.safetensors");
+}
+
 static void original(void **state) {
     (void)state;
     weights("diffusion_pytorch_model-00001-of-00002.safetensors", PART_DIT);
@@ -184,11 +195,17 @@ static void plain_files(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(diffusers),     TEST(original),
-        TEST(loose_files),   TEST(names_that_say_nothing),
-        TEST(doubts),        TEST(broken_but_named),
-        TEST(nothing_there), TEST(named_file_counts),
-        TEST(plain_files),   TEST(tokenizer_in_the_weights),
+        TEST(diffusers),
+        TEST(original),
+        TEST(mlx),
+        TEST(loose_files),
+        TEST(names_that_say_nothing),
+        TEST(doubts),
+        TEST(broken_but_named),
+        TEST(nothing_there),
+        TEST(named_file_counts),
+        TEST(plain_files),
+        TEST(tokenizer_in_the_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

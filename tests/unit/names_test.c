@@ -153,6 +153,49 @@ static void vae(void **state) {
     EXPECT(original, PART_VAE, LAYOUT_ORIGINAL);
 }
 
+/* formats.md 7.3 */
+static void mlx(void **state) {
+    (void)state;
+    static const pair transformer_names[] = {
+        {"blocks.3.ffn.net.0.weight", "blocks.3.ffn.0.weight"},
+        {"blocks.3.ffn.net.0.scales", "blocks.3.ffn.0.scales"},
+        {"blocks.3.ffn.net.1.bias", "blocks.3.ffn.2.bias"},
+        {"blocks.3.attn1.to_q.biases", "blocks.3.self_attn.q.biases"},
+        {"condition_embedder.time_proj.weight", "time_projection.1.weight"},
+        {"scale_shift_table", "head.modulation"},
+        {"rope.freqs_cos", "rope.freqs_cos"},
+    };
+    static const pair vae_names[] = {
+        {"quant_conv.conv3d.weight", "conv1.weight"},
+        {"post_quant_conv.conv3d.bias", "conv2.bias"},
+        {"encoder.conv_in.conv3d.weight", "encoder.conv1.weight"},
+        {"decoder.conv_out.conv3d.weight", "decoder.head.2.weight"},
+        {"decoder.norm_out.weight", "decoder.head.0.gamma"},
+        {"encoder.mid_block.attentions.0.norm.weight", "encoder.middle.1.norm.gamma"},
+        {"encoder.mid_block.attentions.0.to_qkv.weight", "encoder.middle.1.to_qkv.weight"},
+        {"encoder.mid_block.resnets.1.norm1.weight", "encoder.middle.2.residual.0.gamma"},
+        {"decoder.mid_block.resnets.0.conv2.conv3d.bias", "decoder.middle.0.residual.6.bias"},
+        {"encoder.down_blocks.1.resnets.0.conv_shortcut.conv3d.weight",
+         "encoder.downsamples.1.downsamples.0.shortcut.weight"},
+        {"decoder.up_blocks.2.resnets.1.norm2.weight",
+         "decoder.upsamples.2.upsamples.1.residual.3.gamma"},
+        {"encoder.down_blocks.0.downsampler.resample_conv.weight",
+         "encoder.downsamples.0.resample.weight"},
+        {"encoder.down_blocks.1.downsampler.time_conv.conv3d.bias",
+         "encoder.downsamples.1.time_conv.bias"},
+        {"decoder.up_blocks.1.upsampler.resample_conv.bias", "decoder.upsamples.1.resample.bias"},
+        {"decoder.up_blocks.0.upsampler.time_conv.conv3d.weight",
+         "decoder.upsamples.0.time_conv.weight"},
+    };
+    EXPECT(transformer_names, PART_DIT, LAYOUT_MLX);
+    EXPECT(vae_names, PART_VAE, LAYOUT_MLX);
+    static const char *const two[] = {"blocks.0.attn1.to_q.weight", "blocks.0.ffn.net.1.weight"};
+    assert_int_equal(wan_layout_detect(two, 2, PART_DIT), LAYOUT_MLX);
+    assert_int_equal(wan_layout_detect(two, 1, PART_DIT), LAYOUT_DIFFUSERS);
+    static const char *const conv[] = {"decoder.conv_in.conv3d.weight"};
+    assert_int_equal(wan_layout_detect(conv, 1, PART_VAE), LAYOUT_MLX);
+}
+
 static void detection(void **state) {
     (void)state;
     static const struct {
@@ -188,7 +231,7 @@ static void short_buffer(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(transformer), cmocka_unit_test(text_encoder), cmocka_unit_test(vae),
-        cmocka_unit_test(detection),   cmocka_unit_test(short_buffer),
+        cmocka_unit_test(detection),   cmocka_unit_test(short_buffer), cmocka_unit_test(mlx),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

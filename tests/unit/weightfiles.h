@@ -14,7 +14,14 @@ typedef struct spec {
     int64_t dim[WAN_MAX_RANK]; /* slowest first */
 } spec;
 
+/* What U8 tensors hold instead, and more entries for __metadata__ (",\"key\":\"value\""). */
+static const char *u8_text, *more_metadata = "";
+
 static inline void put_elements(bytes *b, tensor t) {
+    if (t.type == WAN_U8 && u8_text) {
+        put(b, u8_text, wan_bytes(t));
+        return;
+    }
     if (wan_dtype(t.type)->block != 1) {
         for (size_t i = 0; i < wan_bytes(t); i++)
             put_number(b, i, 1);
@@ -50,8 +57,9 @@ static inline void put_elements(bytes *b, tensor t) {
 static inline const char *make_weights(const char *folder, const char *file, const spec *s,
                                        size_t n) {
     static bytes b;
-    char header[1 << 14] = "{\"__metadata__\":{\"format\":\"pt\"}", shape[128];
+    char header[1 << 14], shape[128];
     size_t offset = 0;
+    snprintf(header, sizeof header, "{\"__metadata__\":{\"format\":\"pt\"%s}", more_metadata);
     for (size_t i = 0; i < n; i++) {
         tensor t = wan_tensor(s[i].type, s[i].rank, s[i].dim, NULL);
         size_t at = strlen(header);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-foreach(name names convert store layout bind)
+foreach(name names codes store layout bind)
     wan_unit_test(${name} wan_weights)
 endforeach()
 wan_unit_test(no_memory wan_weights)
