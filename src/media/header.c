@@ -230,6 +230,9 @@ static wan_status webp_chunk(const source *s, picture_header *h, const uint8_t *
 static wan_status read_webp(const source *s, picture_header *h) {
     size_t end = (size_t)le32(s->at + 4) + 8;
     bool pixels = false;
+    if (end < 12) /* the loop below counts down from it */
+        return wan_fail(s->err, WAN_E_IMAGE,
+                        "%s: lies: the WebP says %zu bytes, its head alone has 12", s->name, end);
     if (end > s->size)
         return wan_fail(s->err, WAN_E_IMAGE,
                         "%s: cut short: the WebP says %zu bytes, %zu are there", s->name, end,

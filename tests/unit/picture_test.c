@@ -192,7 +192,8 @@ static void strangers(void **state) {
                     {"\x89PNG\r\n\x1a\n", 8, "cut short"},
                     {"\xff\xd8\xff", 3, "cut short"},
                     {"\xff\xd8\xff\xd9", 4, "without pixels"},
-                    {"RIFF\4\0\0\0WEBP", 12, "without pixels"}};
+                    {"RIFF\4\0\0\0WEBP", 12, "without pixels"},
+                    {"RIFF\1\0\0\0WEBP\37", 13, "says 9 bytes, its head alone has 12"}};
     for (size_t i = 0; i < sizeof stranger / sizeof stranger[0]; i++)
         refused((const uint8_t *)stranger[i].bytes, stranger[i].size, stranger[i].words);
 }
