@@ -47,14 +47,14 @@ def reference(model, out, threads):
 
 
 def measure(command):
-    """Seconds and peak bytes of a command that must succeed."""
+    """Seconds by the clock and of the processors, and peak bytes, of a command that must succeed."""
     begin = time.time()
     p = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(p.pid, 0)
     p.returncode = os.waitstatus_to_exitcode(status)
     if p.returncode:
         sys.exit(f"{command[0]} failed with status {p.returncode}")
-    return time.time() - begin, usage.ru_maxrss * 1024
+    return time.time() - begin, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
 def latents(path):
@@ -78,16 +78,16 @@ def main():
         return reference(args.model, args.reference, args.threads)
     with tempfile.TemporaryDirectory() as scratch:
         ours, theirs = os.path.join(scratch, "wan.safetensors"), os.path.join(scratch, "diffusers.safetensors")
-        seconds, memory = measure([args.wan, "generate", "-m", args.model, "-p", PROMPT, "--seed", str(SEED), "--threads",
+        seconds, cpu, memory = measure([args.wan, "generate", "-m", args.model, "-p", PROMPT, "--seed", str(SEED), "--threads",
                                    str(args.threads), "-q", "-o", ours])
-        print(f"wan        {seconds:7.1f} s  {memory / 2**20:7.0f} MiB   {args.threads} threads", flush=True)
+        print(f"wan        {seconds:7.1f} s  {cpu:7.1f} CPU s  {memory / 2**20:7.0f} MiB   {args.threads} threads", flush=True)
         if args.alone:
             return
-        t, m = measure([sys.executable, os.path.abspath(__file__), "--model", args.model, "--threads", str(args.threads),
+        t, c, m = measure([sys.executable, os.path.abspath(__file__), "--model", args.model, "--threads", str(args.threads),
                         "--reference", theirs])
         a, b = latents(ours), latents(theirs)
-        print(f"diffusers  {t:7.1f} s  {m / 2**20:7.0f} MiB   latents differ by {np.linalg.norm(a - b) / np.linalg.norm(b):.1e}")
-        print(f"wan is {t / seconds:.2f} times as fast and takes {memory / m:.2f} of the memory")
+        print(f"diffusers  {t:7.1f} s  {c:7.1f} CPU s  {m / 2**20:7.0f} MiB   latents differ by {np.linalg.norm(a - b) / np.linalg.norm(b):.1e}")
+        print(f"wan is {t / seconds:.2f} times as fast, takes {cpu / c:.2f} of the processor time and {memory / m:.2f} of the memory")
 
 
 if __name__ == "__main__":
