@@ -35,7 +35,11 @@ static const char *const prefix[PARTS] = {"", "text_encoder.", "vae."};
 static dtype new_type(const conversion *c, part p, const stored *s) {
     dtype t = strcasecmp(c->o->recipe, "keep") ? wan_recipe_type(c->o->recipe, p, s->name, s->t)
                                                : WAN_DTYPES;
-    return t == WAN_DTYPES ? s->t.type : t;
+    if (t != WAN_DTYPES)
+        return t;
+    /* GGUF has neither codes with scales beside them nor 8-bit floats. */
+    bool codes = s->scale || s->t.type == WAN_F8_E4M3 || s->t.type == WAN_F8_E5M2;
+    return codes ? WAN_F16 : s->t.type;
 }
 
 /* -------------------------------------------------------------------------------------------------------
@@ -46,6 +50,8 @@ static void announce(conversion *c) {
     for (int p = 0; p < PARTS; p++)
         for (size_t i = 0; c->m->store[p] && i < wan_store_count(c->m->store[p]); i++) {
             const stored *s = wan_store_at(c->m->store[p], i);
+            if (s->companion)
+                continue;
             tensor t = s->t;
             t.type = new_type(c, (part)p, s);
             snprintf(name, sizeof name, "%s%s", prefix[p], s->name);
@@ -176,19 +182,14 @@ typedef struct block {
 static void repack(void *arg, int64_t from, int64_t to, int worker) {
     block *b = arg;
     float *values = b->c->values + (int64_t)worker * ROWS_VALUES;
-    tensor one = wan_tensor(b->s->t.type, 1, &b->cols, NULL),
-           other = wan_tensor(b->to, 1, &b->cols, NULL);
-    size_t in = wan_bytes(one), out = wan_bytes(other);
+    const dtype_info *z = wan_dtype(b->to);
+    size_t out = wan_bytes(wan_tensor(b->to, 1, &b->cols, NULL));
     for (int64_t r = from; r < to; r++) {
         /* A row longer than the space goes piece by piece; pieces are whole blocks of every type.
          */
         for (int64_t k = 0; k < b->cols; k += ROWS_VALUES) {
             int64_t n = b->cols - k < ROWS_VALUES ? b->cols - k : ROWS_VALUES;
-            const dtype_info *a = wan_dtype(b->s->t.type), *z = wan_dtype(b->to);
-            wan_dequantise(b->s->t.type, values,
-                           (const char *)b->s->t.data + (size_t)(b->row + r) * in +
-                               (size_t)(k / a->block * a->bytes),
-                           n);
+            wan_stored_read(b->s, values, (b->row + r) * b->cols + k, n);
             wan_quantise(b->to, b->c->packed + (size_t)r * out + (size_t)(k / z->block * z->bytes),
                          values, n, &b->err[worker]);
         }
@@ -215,7 +216,8 @@ static wan_status write_as_stored(conversion *c, const stored *s, error *err) {
 }
 
 static wan_status write_repacked(conversion *c, const stored *s, dtype to, error *err) {
-    int64_t cols = s->t.dim[s->t.rank - 1], rows = cols ? wan_elements(s->t) / cols : 0;
+    int64_t cols = s->t.rank ? s->t.dim[s->t.rank - 1] : 1;
+    int64_t rows = cols ? wan_elements(s->t) / cols : 0;
     tensor one = wan_tensor(to, 1, &cols, NULL), source = wan_tensor(s->t.type, 1, &cols, NULL);
     int64_t step = ROWS_VALUES * (int64_t)wan_team_threads(c->team) / (cols ? cols : 1);
     step = step < 1 ? 1 : step;
@@ -252,11 +254,14 @@ static wan_status write_tensors(conversion *c, error *err) {
         const store *s = c->m->store[p];
         for (size_t i = 0; s && i < wan_store_count(s); i++) {
             const stored *t = wan_store_at(s, i);
+            if (t->companion)
+                continue;
             dtype to = new_type(c, (part)p, t);
-            if (to != t->t.type && !wan_can_dequantise(t->t.type))
+            bool as_it_is = to == t->t.type && !t->channels_last;
+            if (!as_it_is && (!wan_can_dequantise(t->t.type) || !wan_can_quantise(to)))
                 return wan_fail(err, WAN_E_TYPE, "%s: %s is %s, which cannot be converted", t->file,
                                 t->source, wan_dtype(t->t.type)->name);
-            if (to == t->t.type ? write_as_stored(c, t, err) : write_repacked(c, t, to, err))
+            if (as_it_is ? write_as_stored(c, t, err) : write_repacked(c, t, to, err))
                 return err->code;
             if (i % 16 == 15)
                 wan_store_drop_pages(s);

@@ -9,9 +9,9 @@
 #include "pipeline/model.h"
 
 typedef struct convert_options {
-    /* "keep" (as stored), "q8_0", "q4_k_m" and so on: wan_recipe_names.  Attention and feed-forward
-     * matrices, and those of the text encoder, take the recipe's types; everything else stays as it
-     * is stored. */
+    /* "keep" (as stored; codes that GGUF does not have become F16), "q8_0", "q4_k_m" and so on:
+     * wan_recipe_names.  Attention and feed-forward matrices, and those of the text encoder, take
+     * the recipe's types; everything else stays as it is stored. */
     const char *recipe;
     const char *licence, *base_model; /* tags; NULL: the source's licence, and its file name */
     int (*cancelled)(void *user);

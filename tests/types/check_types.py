@@ -218,6 +218,25 @@ def pair(tmp, label, made, twin):
     base = ["-m", TINY / "original", "--dit"]
     same(label, tmp, dit(TINY, *base, a / "diffusion_pytorch_model.safetensors"),
          dit(TINY, *base, b / "diffusion_pytorch_model.safetensors"))
+    if "comfy" in label:
+        converted(tmp, [TINY / "original", "--dit", a / "diffusion_pytorch_model.safetensors"],
+                  *base, b / "diffusion_pytorch_model.safetensors")
+
+
+def converted(tmp, model, *twin):
+    """One GGUF in F32 of codes, notes, kernels with channels last and all, against the twin."""
+    global failed
+    file = tmp / "converted.gguf"
+    r = subprocess.run([WAN, "convert", *map(str, model), str(file), "--type", "f32", "-y", "-q"],
+                       capture_output=True, text=True)
+    if r.returncode:
+        failed += 1
+        print(f"FAILED convert: {r.stderr.strip()}")
+        return
+    same("converted transformer", tmp, dit(TINY, "-m", file), dit(TINY, *twin))
+    case = TINY / "golden/decode-two.safetensors"
+    same("converted VAE", tmp, stage("decode", case, "-m", file),
+         stage("decode", case, "-m", TINY / "model"))
 
 
 def scaled_text(tmp):
@@ -295,6 +314,8 @@ def mlx_package(tmp, bits):
     shutil.copy(TINY / "model/transformer/config.json", tmp / "twin")
     same(f"mlx {bits} bits, transformer", tmp, dit(TINY, "-m", package),
          dit(TINY, "-m", TINY / "model", "--dit", tmp / "twin/diffusion_pytorch_model.safetensors"))
+    converted(tmp, [package], "-m", TINY / "model", "--dit",
+              tmp / "twin/diffusion_pytorch_model.safetensors")
     for name in ("encode", "decode"):
         case = TINY / f"golden/{name}-two.safetensors"
         same(f"mlx VAE, {name}", tmp, stage(name, case, "-m", package),
