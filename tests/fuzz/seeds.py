@@ -38,6 +38,32 @@ write("safetensors", "twice", safetensors('{"a":{"dtype":"U8","shape":[],"data_o
                                           '"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}', bytes(1)))
 
 
+def codes(name, tensors, meta=None):
+    """tensors: name -> (type, bytes of one, shape)"""
+    head, at = {"__metadata__": meta or {}}, 0
+    for key, (kind, size, shape) in tensors.items():
+        n = size
+        for d in shape:
+            n *= d
+        head[key] = entry(kind, shape, at, at + n)
+        at += n
+    write("codes", name, safetensors(head, bytes(i * 37 % 251 for i in range(at))))
+
+
+codes("row", {"a.weight": ("F8_E4M3", 1, [3, 4]), "a.weight_scale": ("F32", 4, [3, 1])})
+codes("one", {"a.weight": ("I8", 1, [3, 4]), "a.scale_weight": ("BF16", 2, []), "scaled_fp8": ("F8_E4M3", 1, [2])})
+codes("groups", {"a.weight": ("U32", 4, [2, 32]), "a.scales": ("BF16", 2, [2, 2]), "a.biases": ("BF16", 2, [2, 2])},
+      {"quantization_level": "8"})
+codes("four", {"a.weight": ("U32", 4, [2, 16]), "a.scales": ("F16", 2, [2, 2]), "a.biases": ("F16", 2, [2, 2])})
+codes("kernel", {"a.weight": ("F16", 2, [2, 3, 1, 2, 2]), "a.weight_scale": ("F64", 8, [2])})
+codes("nvfp4", {"a.weight": ("U8", 1, [2, 8]), "a.weight_scale_2": ("F32", 4, [])})
+codes("meta", {"a.weight": ("F8_E5M2", 1, [2, 2])},
+      {"_quantization_metadata": '{"layers":{"a":{"format":"float8_e5m2"}}}'})
+note = b'{"format":"int8_tensorwise"}'
+write("codes", "note", safetensors({"a.weight": entry("I8", [2], 0, 2), "a.comfy_quant": entry("U8", [len(note)], 2, 2 + len(note))},
+                                   bytes(2) + note))
+
+
 def string(s):
     return struct.pack("<Q", len(s)) + s.encode()
 
