@@ -84,10 +84,6 @@ static wan_status check_values(const job *j, error *err) {
     return WAN_OK;
 }
 
-static bool is_turbo(wan_sampler s) {
-    return s == WAN_SAMPLER_TURBO || s == WAN_SAMPLER_TURBO_PUBLISHED;
-}
-
 static void fill_defaults(wan_params *p, const wan_model *m) {
     const model_defaults *d = &m->defaults;
     int grid_w = m->facts.spatial * m->facts.grid_x, grid_h = m->facts.spatial * m->facts.grid_y;
@@ -104,7 +100,7 @@ static void fill_defaults(wan_params *p, const wan_model *m) {
     p->sampler = p->sampler ? p->sampler : d->sampler;
     p->shift = p->shift >= 0 ? p->shift : d->shift;
     p->negative = p->negative ? p->negative : d->negative;
-    if (is_turbo(p->sampler)) { /* distilled: four steps, no guidance (sampling.md 7) */
+    if (wan_sampler_is_turbo(p->sampler)) { /* distilled: four steps, no guidance (sampling.md 7) */
         p->steps = p->steps ? p->steps : 4;
         p->guidance = p->guidance >= 0 ? p->guidance : 1;
     }
@@ -125,7 +121,7 @@ wan_status wan_job_begin(job *j, const wan_model *m, const wan_params *p, error 
         status = check_grid(j, m, err);
     if (status)
         return status;
-    if (is_turbo(j->p.sampler)) {
+    if (wan_sampler_is_turbo(j->p.sampler)) {
         if (j->p.guidance > 1)
             return wan_fail(err, WAN_E_USAGE,
                             "sampler %s runs without guidance: guidance %g must be 1",

@@ -346,7 +346,7 @@ static wan_status sample_settings(const stage_run *s, denoise *d, error *err) {
         return err->code;
     const model_defaults *m = &s->m->defaults;
     d->sampler = s->o->sampler ? s->o->sampler : m->sampler;
-    bool turbo = d->sampler == WAN_SAMPLER_TURBO || d->sampler == WAN_SAMPLER_TURBO_PUBLISHED;
+    bool turbo = wan_sampler_is_turbo(d->sampler);
     d->steps = s->o->steps ? s->o->steps : turbo ? 4 : m->steps;
     d->shift = s->o->shift > 0 ? s->o->shift : m->shift;
     d->guidance = s->o->guidance >= 0 ? s->o->guidance : turbo ? 1 : m->guidance;
@@ -380,7 +380,7 @@ static wan_status stage_sample(stage_run *s, error *err) {
             goto done;
         d.first = first;
     }
-    bool turbo = d.sampler == WAN_SAMPLER_TURBO || d.sampler == WAN_SAMPLER_TURBO_PUBLISHED;
+    bool turbo = wan_sampler_is_turbo(d.sampler);
     if (turbo && d.steps > 1 && wan_safetensors_find(s->in, "renoise")) {
         if (input(s, "renoise", WAN_F32, 5,
                   (int64_t[]){d.steps - 1, dim[0], dim[1], dim[2], dim[3]}, &renoise_data, err) ||

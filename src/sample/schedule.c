@@ -54,7 +54,7 @@ static double plain_level(wan_sampler which, int steps, double shift, int i) {
 static wan_status check(wan_sampler which, int steps, double shift, error *err) {
     if (which < WAN_SAMPLER_UNIPC || which > WAN_SAMPLER_TURBO_PUBLISHED)
         return wan_fail(err, WAN_E_USAGE, "sampler %d does not exist", (int)which);
-    bool turbo = which >= WAN_SAMPLER_TURBO;
+    bool turbo = wan_sampler_is_turbo(which);
     if (turbo && steps != WAN_TURBO_STEPS)
         return wan_fail(err, WAN_E_USAGE, "sampler %s takes exactly %d steps, not %d",
                         wan_sampler_name(which), (int)WAN_TURBO_STEPS, steps);
@@ -72,7 +72,7 @@ wan_status wan_schedule_fill(wan_sampler which, int steps, double shift, float *
     if (status != WAN_OK)
         return status;
     sigmas[steps] = 0.0f;
-    if (which >= WAN_SAMPLER_TURBO) {
+    if (wan_sampler_is_turbo(which)) {
         int row = which == WAN_SAMPLER_TURBO_PUBLISHED;
         memcpy(sigmas, turbo_pairs[row].sigma, sizeof turbo_pairs[row].sigma);
         memcpy(timesteps, turbo_pairs[row].timestep, sizeof turbo_pairs[row].timestep);

@@ -108,8 +108,12 @@ const float *wan_solver_timesteps(const solver *s) {
     return s->timesteps;
 }
 
+bool wan_sampler_is_turbo(wan_sampler which) {
+    return which == WAN_SAMPLER_TURBO || which == WAN_SAMPLER_TURBO_PUBLISHED;
+}
+
 bool wan_solver_renoises(const solver *s) {
-    return s->which >= WAN_SAMPLER_TURBO;
+    return wan_sampler_is_turbo(s->which);
 }
 
 /* Half the logarithm of the signal-to-noise ratio at level i: minus infinity at sigma 1, infinity

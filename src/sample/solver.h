@@ -27,6 +27,8 @@ void wan_solver_renoise(const solver *s, int i, float *x, const float *noise);
 /* Bytes of history a solver holds for n values. */
 size_t wan_solver_bytes(wan_sampler which, int64_t n);
 const char *wan_sampler_name(wan_sampler which);
+/* Distilled profiles: four steps, no guidance, fresh noise after each step but the last. */
+bool wan_sampler_is_turbo(wan_sampler which);
 /* WAN_SAMPLER_DEFAULT and an error for an unknown name. */
 wan_sampler wan_sampler_find(const char *name, error *err);
 
