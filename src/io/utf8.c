@@ -1,34 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "io/utf8.h"
 
-#include <stdint.h>
-
-/* Bytes of the character at p, or 0. */
-static size_t character(const uint8_t *p, size_t left) {
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (p[0] < 0x80)
-        return p[0] >= 0x20 && p[0] != 0x7f;
-    size_t n = p[0] >> 5 == 6 ? 2 : p[0] >> 4 == 14 ? 3 : p[0] >> 3 == 30 ? 4 : 0;
-    if (n == 0 || n > left)
+int wan_utf8_length(const char *s, size_t n) {
+    const unsigned char *b = (const unsigned char *)s;
+    if (n == 0)
         return 0;
-    uint32_t c = p[0] & (0xffu >> (n + 1));
-    for (size_t i = 1; i < n; i++) {
-        if (p[i] >> 6 != 2)
+    if (b[0] < 0x80)
+        return 1;
+    int length = b[0] < 0xC2 ? 0 : b[0] < 0xE0 ? 2 : b[0] < 0xF0 ? 3 : b[0] < 0xF5 ? 4 : 0;
+    if (length == 0 || n < (size_t)length)
+        return 0;
+    for (int i = 1; i < length; i++) {
+        if ((b[i] & 0xC0) != 0x80)
             return 0;
-        c = c << 6 | (p[i] & 0x3fu);
     }
-    bool good = c >= least[n] && c <= 0x10ffff && (c < 0xd800 || c > 0xdfff) && c >= 0xa0;
-    return good ? n : 0;
+    /* The second byte decides what the first leaves open: overlong forms, surrogates, past the last
+     * plane. */
+    if ((b[0] == 0xE0 && b[1] < 0xA0) || (b[0] == 0xED && b[1] > 0x9F) ||
+        (b[0] == 0xF0 && b[1] < 0x90) || (b[0] == 0xF4 && b[1] > 0x8F))
+        return 0;
+    return length;
+}
+
+/* C0 controls, DEL, and C1 controls (U+0080 to U+009F are C2 80 to C2 9F). */
+static bool is_control(const char *s, int length) {
+    const unsigned char *b = (const unsigned char *)s;
+    return length == 1 ? b[0] < 0x20 || b[0] == 0x7f : b[0] == 0xC2 && b[1] < 0xA0;
 }
 
 bool wan_utf8_plain(const char *text, size_t size) {
-    const uint8_t *p = (const uint8_t *)text;
     while (size > 0) {
-        size_t n = character(p, size);
-        if (n == 0)
+        int n = wan_utf8_length(text, size);
+        if (n == 0 || is_control(text, n))
             return false;
-        p += n;
-        size -= n;
+        text += n;
+        size -= (size_t)n;
     }
     return true;
 }

@@ -6,6 +6,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* Bytes of the character at s, at most n: 1 to 4, or 0 if they are not UTF-8 (overlong forms,
+ * surrogates and numbers past U+10FFFF are not). */
+int wan_utf8_length(const char *s, size_t n);
 /* Valid UTF-8 (no surrogates, no overlong forms) without control characters. */
 bool wan_utf8_plain(const char *text, size_t size);
 

@@ -5,27 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int wan_utf8_length(const char *s, size_t n) {
-    const unsigned char *b = (const unsigned char *)s;
-    if (n == 0)
-        return 0;
-    if (b[0] < 0x80)
-        return 1;
-    int length = b[0] < 0xC2 ? 0 : b[0] < 0xE0 ? 2 : b[0] < 0xF0 ? 3 : b[0] < 0xF5 ? 4 : 0;
-    if (length == 0 || n < (size_t)length)
-        return 0;
-    for (int i = 1; i < length; i++) {
-        if ((b[i] & 0xC0) != 0x80)
-            return 0;
-    }
-    /* The second byte decides what the first leaves open: overlong forms, surrogates, past the last
-     * plane. */
-    if ((b[0] == 0xE0 && b[1] < 0xA0) || (b[0] == 0xED && b[1] > 0x9F) ||
-        (b[0] == 0xF0 && b[1] < 0x90) || (b[0] == 0xF4 && b[1] > 0x8F))
-        return 0;
-    return length;
-}
-
 size_t wan_utf8_check(const char *s, size_t n) {
     size_t at = 0;
     while (at < n) {

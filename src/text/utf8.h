@@ -5,13 +5,12 @@
 #ifndef WAN_TEXT_UTF8_H
 #define WAN_TEXT_UTF8_H
 
+#include "io/utf8.h" /* wan_utf8_length */
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bytes of the character at s, at most n: 1 to 4, or 0 if they are not UTF-8 (overlong forms,
- * surrogates and numbers past U+10FFFF are not). */
-int wan_utf8_length(const char *s, size_t n);
 /* Where the first byte is that belongs to no character; n if there is none. */
 size_t wan_utf8_check(const char *s, size_t n);
 /* The character at s, which is valid; *s moves past it. */
