@@ -205,7 +205,7 @@ static void measure(const struct stage *s, bench *b, int threads, double peak) {
     compute dry = wan_compute_dry(), c;
     b->c = &dry;
     s->run(b);
-    if (wan_compute_open(&c, wan_backend_find("cpu", &err), threads, dry.scratch.peak, &err)) {
+    if (wan_compute_open(&c, wan_backend_find("cpu", NULL, &err), threads, dry.scratch.peak, &err)) {
         printf("%-24s %s\n", s->name, err.message);
         return;
     }

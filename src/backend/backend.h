@@ -6,11 +6,34 @@
 #ifndef WAN_BACKEND_BACKEND_H
 #define WAN_BACKEND_BACKEND_H
 
+#include "base/log.h"
 #include "tensor/conv_ops.h"
 #include "tensor/ops.h"
 
+typedef struct device_options {
+    int threads;
+    precision precision;
+    int ordinal; /* which of several devices */
+    logger log;  /* what was found and chosen */
+} device_options;
+
+/* What a weight is to the ops. */
+typedef enum weight_use {
+    WAN_USE_MATRIX,
+    WAN_USE_CONV,              /* [out, in, kernel...] */
+    WAN_USE_CONV_CHANNELS_LAST /* in memory [out, kernel..., in] */
+} weight_use;
+
+/* Of one op, from shapes and types alone, so that a plan knows it before there is a device. */
+typedef struct workspace_sizes {
+    size_t (*linear)(const compute *c, tensor dst, tensor x, const linear *l);
+    size_t (*attention)(const compute *c, tensor q, tensor k, const attention *a);
+    size_t (*conv)(const compute *c, tensor dst, tensor x, const conv *w, resample r);
+} workspace_sizes;
+
 typedef struct backend_ops {
-    /* ops.h; dst never overlaps an input unless the comment there says "in place" */
+    /* Activations are of type c->act or f32, vectors f32.
+     * ops.h; dst never overlaps an input unless the comment there says "in place" */
     void (*linear)(compute *c, tensor dst, tensor x, const linear *l, activation act);
     void (*add)(compute *c, tensor x, tensor y);
     void (*add_gated)(compute *c, tensor x, tensor y, by_frame gate);
@@ -22,7 +45,7 @@ typedef struct backend_ops {
     void (*attention)(compute *c, tensor dst, tensor q, tensor k, tensor v, const attention *a);
     void (*mul)(compute *c, tensor x, tensor y);
     void (*activate)(compute *c, tensor dst, tensor x, activation act);
-    void (*rows)(compute *c, tensor dst, const linear *table, tensor ids);
+    void (*rows)(compute *c, tensor dst, const struct linear *table, tensor ids);
     void (*add_vector)(compute *c, tensor dst, tensor x, tensor v);
     void (*patchify)(compute *c, tensor dst, tensor x, const int64_t patch[3]);
     void (*unpatchify)(compute *c, tensor dst, tensor x, const int64_t patch[3]);
@@ -32,9 +55,15 @@ typedef struct backend_ops {
 struct backend {
     const char *name;
     bool dry;
+    bool half_activations;   /* bf16 between ops, unless the precision is f32 */
+    bool own_memory;         /* apart from the host's: weights are copied, and stay between jobs */
+    unsigned precisions;     /* 1 << WAN_PRECISION_...: those it has */
+    precision best;          /* what "auto" means */
+    int64_t tokens_together; /* that go through a transformer block in one piece */
+    int64_t pixels_together; /* that go through a level of the autoencoder */
     /* Work space (pack buffers and the like) that open takes for that many threads. */
     size_t (*fixed_bytes)(int threads);
-    void *(*open)(int threads, error *err);
+    void *(*open)(const device_options *o, error *err);
     void (*close)(void *device);
     /* 64-byte aligned device memory; not cleared. */
     void *(*alloc)(void *device, size_t bytes, error *err);
@@ -42,11 +71,31 @@ struct backend {
     void (*upload)(void *device, void *dst, const void *src, size_t bytes);
     void (*download)(void *device, void *dst, const void *src, size_t bytes);
     /* Makes a weight in host memory usable by ops: where the device reads host memory, the same
-     * address. */
-    tensor (*place)(void *device, tensor host, error *err);
+     * address.  Else a copy, to be given back by free with its bytes; a convolution's may lie in
+     * another order and type, which only the ops know. */
+    tensor (*place)(void *device, tensor host, weight_use use, error *err);
+    /* Type and so bytes of what place makes. NULL: place copies nothing. */
+    dtype (*placed_type)(precision p, tensor host, weight_use use);
+    workspace_sizes workspace; /* functions may be NULL: none is needed */
     backend_ops op;
 };
 
 extern const backend wan_backend_cpu;
+
+/* What a plug-in's entry point returns; `abi` guards against one from another build. */
+#define WAN_PLUGIN_ABI                                                                             \
+    (sizeof(backend) * 1000003u + sizeof(compute) * 1009u + sizeof(device_options) + 1u)
+typedef struct backend_plugin {
+    size_t abi;
+    const backend *be;
+    /* Devices that can be used; 0 and the reason when there is none. */
+    int (*count)(error *err);
+    /* What was found, line by line, for `wan doctor`. */
+    void (*describe)(void (*line)(void *user, const char *what, const char *is), void *user);
+} backend_plugin;
+
+/* The CUDA plug-in, loaded once for the process; NULL and the reason, with the places looked at.
+ * registry.c */
+const backend_plugin *wan_backend_cuda(error *err);
 
 #endif

@@ -14,10 +14,6 @@
 #include "model/dit_config.h"
 #include "text/tokenizer.h"
 
-/* Tokens that go through a block together; enough that unpacking a weight tile costs nothing beside
- * its use. */
-#define GROUP_TOKENS 4096
-
 typedef struct dit_attention {
     linear q, k, v, o;
     tensor norm_q, norm_k; /* [dim] */
@@ -181,6 +177,10 @@ size_t wan_dit_bytes(const dit *m) {
     return sizeof *m + (size_t)m->cfg.layers * sizeof *m->blocks + wan_binder_bytes(m->weights);
 }
 
+size_t wan_dit_placed(const dit *m) {
+    return wan_binder_placed(m->weights) + wan_binder_bytes(m->weights);
+}
+
 /* -----------------------------------------------------------------------------------------------------------
  * text */
 
@@ -220,8 +220,8 @@ dit_text *wan_dit_text_begin(dit *m, compute *c, const float *states, int64_t co
     t->padding = count < WAN_TEXT_LEN ? WAN_TEXT_LEN - count : 1;
 
     for (int64_t i = 0; i < g->layers; i++) {
-        t->k[i] = wan_new(c, WAN_F32, WAN_DIMS(rows, g->dim));
-        t->v[i] = wan_new(c, WAN_F32, WAN_DIMS(rows, g->dim));
+        t->k[i] = wan_new(c, c->act, WAN_DIMS(rows, g->dim));
+        t->v[i] = wan_new(c, c->act, WAN_DIMS(rows, g->dim));
     }
     size_t mark = wan_mark(c);
     tensor x = wan_new(c, WAN_F32, WAN_DIMS(rows, g->text_dim));
@@ -293,8 +293,8 @@ static dit_time time_embedding(dit *m, compute *c, const float *timestep, int64_
     wan_upload(c, time.row_of_frame, row);
     tensor x = wan_new(c, WAN_F32, WAN_DIMS(n, g->freq));
     wan_upload(c, x, wave);
-    time.e = wan_linear(c, wan_linear(c, x, &m->time1, WAN_SILU), &m->time2, WAN_NONE);
-    time.e0 = wan_linear(c, wan_activate(c, time.e, WAN_SILU), &m->time_projection, WAN_NONE);
+    time.e = wan_linear_f32(c, wan_linear_f32(c, x, &m->time1, WAN_SILU), &m->time2, WAN_NONE);
+    time.e0 = wan_linear_f32(c, wan_activate(c, time.e, WAN_SILU), &m->time_projection, WAN_NONE);
     free(wave);
     free(distinct);
     free(row);
@@ -347,9 +347,9 @@ typedef struct group {
     rope turn;
 } group;
 
-static group group_at(const dit_time *time, const rope *r, int64_t first) {
-    int64_t per = r->grid[1] * r->grid[2];
-    int64_t frames = GROUP_TOKENS / per > 1 ? GROUP_TOKENS / per : 1;
+static group group_at(const compute *c, const dit_time *time, const rope *r, int64_t first) {
+    int64_t per = r->grid[1] * r->grid[2], most = c->planned->tokens_together / per;
+    int64_t frames = most > 1 ? most : 1;
     if (frames > r->grid[0] - first)
         frames = r->grid[0] - first;
     group g = {first, frames, per, wan_slice(time->row_of_frame, first, frames), *r};
@@ -394,10 +394,10 @@ static void block_forward(compute *c, const dit_config *cfg, const dit_block *b,
     int64_t d = cfg->dim;
     size_t mark = wan_mark(c);
     tensor m = wan_add_vector(c, time->e0, b->modulation);
-    tensor k = wan_new(c, WAN_F32, 2, x.dim), v = wan_new(c, WAN_F32, 2, x.dim);
+    tensor k = wan_new(c, c->act, 2, x.dim), v = wan_new(c, c->act, 2, x.dim);
     size_t inner = wan_mark(c);
     for (int64_t f = 0; f < r->grid[0];) {
-        group g = group_at(time, r, f);
+        group g = group_at(c, time, r, f);
         tensor h = wan_norm_modulate(c, group_rows(x, &g), modulate(m, SHIFT_A * d, &g),
                                      modulate(m, SCALE_A * d, &g), cfg->eps);
         self_keys(c, cfg, &b->self, h, group_rows(k, &g), group_rows(v, &g), &g.turn);
@@ -405,7 +405,7 @@ static void block_forward(compute *c, const dit_config *cfg, const dit_block *b,
         f += g.frames;
     }
     for (int64_t f = 0; f < r->grid[0];) {
-        group g = group_at(time, r, f);
+        group g = group_at(c, time, r, f);
         tensor s = group_rows(x, &g);
         tensor h = wan_norm_modulate(c, s, modulate(m, SHIFT_A * d, &g),
                                      modulate(m, SCALE_A * d, &g), cfg->eps);
@@ -432,7 +432,7 @@ static void head_forward(dit *m, compute *c, tensor x, const dit_time *time, con
            scale = wan_add_vector(c, time->e, m->head_scale);
     size_t inner = wan_mark(c);
     for (int64_t f = 0; f < r->grid[0];) {
-        group g = group_at(time, r, f);
+        group g = group_at(c, time, r, f);
         tensor h = wan_norm_modulate(c, group_rows(x, &g), modulate(shift, 0, &g),
                                      modulate(scale, 0, &g), m->cfg.eps);
         wan_linear_into(c, group_rows(out, &g), h, &m->head, WAN_NONE);

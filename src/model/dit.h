@@ -17,6 +17,8 @@ int64_t wan_dit_text_dim(const dit *m);
 int64_t wan_dit_layers(const dit *m);
 void wan_dit_patch(const dit *m, int64_t patch[3]);
 size_t wan_dit_bytes(const dit *m); /* memory of its own beside the map */
+/* Bytes of weights that a device with memory of its own holds, vectors included. */
+size_t wan_dit_placed(const dit *m);
 
 /* A prompt as the blocks see it: keys and values of every block, computed once.  Lives in c's
  * scratch. */

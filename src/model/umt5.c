@@ -124,6 +124,10 @@ size_t wan_umt5_bytes(const umt5 *m) {
            sizeof *m;
 }
 
+size_t wan_umt5_placed(const umt5 *m) {
+    return wan_binder_placed(m->weights) + wan_binder_bytes(m->weights);
+}
+
 /* ----------------------------------------------------------------------------------------------------
  * forward */
 
@@ -201,5 +205,5 @@ tensor wan_umt5_forward(umt5 *m, compute *c, const int32_t *ids, int64_t count) 
     for (int64_t i = 0; i < g->layers; i++)
         block_forward(c, m, i, x, spread);
     free(spread);
-    return wan_rms_norm(c, x, m->norm, g->eps);
+    return wan_rms_norm_f32(c, x, m->norm, g->eps);
 }

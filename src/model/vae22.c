@@ -12,10 +12,6 @@
 #include "model/vae22_config.h"
 #include "model/vae22_weights.h"
 
-/* Frames go through a level in pieces of at least so many pixels: enough that unpacking the weights
- * costs little beside using them. */
-#define PIECE_PIXELS 3072
-
 struct vae22 {
     vae22_config cfg;
     binder *binder;
@@ -59,6 +55,10 @@ int wan_vae22_temporal(const vae22 *m) {
 }
 size_t wan_vae22_bytes(const vae22 *m) {
     return sizeof *m + wan_binder_bytes(m->binder);
+}
+
+size_t wan_vae22_placed(const vae22 *m) {
+    return wan_binder_placed(m->binder) + wan_binder_bytes(m->binder);
 }
 
 /* ----------------------------------------------------------------------------------- histories */
@@ -164,8 +164,8 @@ static tensor head(compute *c, const vae22_side_weights *w, tensor x, history *p
 }
 
 /* Frames of x that go through a level together, a multiple of `unit`. */
-static int64_t piece_frames(tensor x, int unit) {
-    int64_t n = PIECE_PIXELS / (x.dim[1] * x.dim[2]) + 1;
+static int64_t piece_frames(const compute *c, tensor x, int unit) {
+    int64_t n = c->planned->pixels_together / (x.dim[1] * x.dim[2]) + 1;
     return (n + unit - 1) / unit * unit;
 }
 
@@ -204,7 +204,7 @@ static tensor level_up(compute *c, vae22_decoder *d, int i, tensor x, bool first
 static void decode_from(compute *c, vae22_decoder *d, int i, tensor x, bool first,
                         pixel_group *to) {
     const vae22_config *g = &d->m->cfg;
-    int64_t most = piece_frames(x, 1);
+    int64_t most = piece_frames(c, x, 1);
     for (int64_t from = 0; from < x.dim[0]; from += most) {
         size_t mark = wan_mark(c);
         int64_t n = most < x.dim[0] - from ? most : x.dim[0] - from;
@@ -299,11 +299,11 @@ static tensor level_down(compute *c, encoder *e, int i, tensor x, bool first) {
 static tensor encode_level(compute *c, encoder *e, int i, tensor x, bool first) {
     const vae22_level *g = &e->m->cfg.encoder.level[i];
     int ft = g->temporal ? 2 : 1, fs = g->resample ? 2 : 1;
-    int64_t most = piece_frames(x, ft), frames = x.dim[0];
+    int64_t most = piece_frames(c, x, ft), frames = x.dim[0];
     if (frames <= most)
         return level_down(c, e, i, x, first);
     tensor all = wan_new(
-        c, WAN_F32,
+        c, c->act,
         WAN_DIMS((frames + (first ? ft - 1 : 0)) / ft, x.dim[1] / fs, x.dim[2] / fs, g->out));
     int64_t at = 0;
     for (int64_t from = 0, n; from < frames; from += n) {

@@ -16,6 +16,8 @@ int64_t wan_vae22_channels(const vae22 *m); /* z: latent channels */
 int wan_vae22_spatial(const vae22 *m);      /* pixels per latent, 16 */
 int wan_vae22_temporal(const vae22 *m);     /* frames per latent, 4 */
 size_t wan_vae22_bytes(const vae22 *m);     /* memory of its own beside the map */
+/* Bytes of weights that a device with memory of its own holds, vectors included. */
+size_t wan_vae22_placed(const vae22 *m);
 
 /* pixels f32 [3, T, H, W] in [-1, 1] on the device, T = 4n + 1 -> latents [z, F, h, w], the
  * posterior's mean, normalised. Internally in groups of frames, so that memory does not grow with T

@@ -3,14 +3,12 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "model/dit.h"
-#include "model/umt5.h"
-#include "model/vae22.h"
 #include "weights/layout.h"
 
 const char *wan_version(void) {
@@ -25,11 +23,27 @@ static int usable_cores(void) {
     return n > 0 ? (int)n : 1;
 }
 
-static wan_status find_precision(precision *out, const char *name, error *err) {
-    *out = WAN_PRECISION_F32;
-    if (!name || !strcmp(name, "f32") || !strcmp(name, "auto"))
+static wan_status find_precision(wan_model *m, const char *name, error *err) {
+    static const char *const names[] = {[WAN_PRECISION_F32] = "f32",
+                                        [WAN_PRECISION_BF16] = "bf16",
+                                        [WAN_PRECISION_INT8] = "int8",
+                                        [WAN_PRECISION_FP8] = "fp8"};
+    m->precision = m->be->best;
+    if (!name || !strcmp(name, "auto"))
         return WAN_OK;
-    return wan_fail(err, WAN_E_USAGE, "precision %s: this build computes in f32 only", name);
+    for (unsigned p = 0; p < sizeof names / sizeof names[0]; p++)
+        if (!strcmp(name, names[p]) && m->be->precisions >> p & 1) {
+            m->precision = (precision)p;
+            return WAN_OK;
+        }
+    char have[64] = "";
+    for (unsigned p = 0; p < sizeof names / sizeof names[0]; p++)
+        if (m->be->precisions >> p & 1) {
+            size_t at = strlen(have);
+            snprintf(have + at, sizeof have - at, "%s%s", at ? ", " : "", names[p]);
+        }
+    return wan_fail(err, WAN_E_USAGE, "precision %s: device %s computes in %s", name, m->be->name,
+                    have);
 }
 
 /* A copy, or NULL for NULL; *ok falls when memory is short. */
@@ -65,8 +79,8 @@ wan_model *wan_model_begin(const wan_model_options *o, error *err) {
     m->threads = o->threads > 0 ? o->threads : usable_cores();
     if (m->threads > 1024)
         m->threads = 1024;
-    m->be = wan_backend_find(o->device, err);
-    if (!m->be || find_precision(&m->precision, o->precision, err) || check_exists(m->root, err) ||
+    m->be = wan_backend_find(o->device, &m->ordinal, err);
+    if (!m->be || find_precision(m, o->precision, err) || check_exists(m->root, err) ||
         check_exists(m->tokenizer_path, err))
         goto failed;
     for (int p = 0; p < PARTS; p++)
@@ -81,6 +95,7 @@ failed:
 void wan_model_close(wan_model *m) {
     if (!m)
         return;
+    wan_model_unbind(m);
     wan_tokenizer_close(m->tok);
     for (int p = 0; p < PARTS; p++) {
         wan_store_close(m->store[p]);
@@ -124,14 +139,13 @@ static wan_status open_tokenizer(wan_model *m, error *err) {
     return m->tok ? WAN_OK : err ? err->code : WAN_E_FORMAT;
 }
 
-/* Reads every open part's shapes on a dry compute (nothing is bound for use yet), keeps the facts,
- * and says which two parts disagree, and in what: they may come from different places. */
+/* Reads every open part's shapes by binding it for plans, keeps the facts, and says which two parts
+ * disagree, and in what: they may come from different places. */
 static wan_status check_fit(wan_model *m, error *err) {
-    compute dry = wan_compute_dry();
     const store *const *s = (const store *const *)m->store;
-    dit *d = m->open & NEED_DIT ? wan_dit_open(s[PART_DIT], &dry, err) : NULL;
-    umt5 *t = m->open & NEED_TEXT ? wan_umt5_open(s[PART_TEXT], &dry, err) : NULL;
-    vae22 *v = m->open & NEED_VAE ? wan_vae22_open(s[PART_VAE], &dry, err) : NULL;
+    dit *d = m->open & NEED_DIT ? wan_model_dit(m, true, err) : NULL;
+    umt5 *t = !err->code && m->open & NEED_TEXT ? wan_model_text(m, true, err) : NULL;
+    vae22 *v = !err->code && m->open & NEED_VAE ? wan_model_vae(m, true, err) : NULL;
     int64_t patch[3];
     if (d && !err->code) {
         wan_dit_patch(d, patch);
@@ -161,9 +175,6 @@ static wan_status check_fit(wan_model *m, error *err) {
                      wan_tokenizer_pieces(m->tok), wan_store_path(s[PART_TEXT]),
                      (long long)wan_umt5_vocab(t));
     }
-    wan_dit_close(d);
-    wan_umt5_close(t);
-    wan_vae22_close(v);
     return err->code;
 }
 

@@ -4,10 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/dit.h"
-#include "model/umt5.h"
-#include "model/vae22.h"
-
 /* One stage's body: runs on a dry or a real compute; host arrays are only touched on a real one. */
 typedef wan_status (*body)(wan_model *m, compute *c, void *arg, size_t *own, error *err);
 
@@ -30,10 +26,9 @@ static wan_status run_stage(wan_model *m, unsigned need, body b, void *arg, cons
                             cost *only, error *err) {
     error local = {0};
     cost known = {0};
-    compute c = wan_compute_dry();
+    compute c = wan_compute_plan(m->be, m->precision);
     if (wan_model_require(m, need, err))
         return err ? err->code : WAN_E_INTERNAL;
-    c.precision = m->precision;
     c.trace = w && w->trace ? look_away : NULL;
     wan_status status = settle(&c, b(m, &c, arg, &known.own, &local), &local);
     known.scratch = c.scratch.peak;
@@ -43,9 +38,10 @@ static wan_status run_stage(wan_model *m, unsigned need, body b, void *arg, cons
         *only = known;
     if (!status && !only) {
         size_t own = 0;
-        status = wan_compute_open(&c, m->be, m->threads, known.scratch, &local);
+        status = wan_model_device(m, &local);
+        if (!status)
+            status = wan_compute_on(&c, m->be, m->device, m->precision, known.scratch, &local);
         if (!status) {
-            c.precision = m->precision;
             c.cancelled = w ? w->cancelled : NULL;
             c.cancel_user = w ? w->user : NULL;
             c.trace = w ? w->trace : NULL;
@@ -54,8 +50,10 @@ static wan_status run_stage(wan_model *m, unsigned need, body b, void *arg, cons
             wan_compute_close(&c);
         }
         for (int p = 0; p < PARTS; p++)
-            if (m->store[p])
+            if (m->store[p]) {
+                wan_model_rest(m, (part)p);
                 wan_store_drop_pages(m->store[p]);
+            }
     }
     return status ? wan_fail(err, local.code ? local.code : status, "%s", local.message) : WAN_OK;
 }
@@ -77,7 +75,7 @@ typedef struct text_arg {
 
 static wan_status text_body(wan_model *m, compute *c, void *p, size_t *own, error *err) {
     text_arg *a = p;
-    umt5 *t = wan_umt5_open(m->store[PART_TEXT], c, err);
+    umt5 *t = wan_model_text(m, wan_is_dry(c), err);
     if (!t)
         return err->code;
     *own = wan_umt5_bytes(t);
@@ -92,7 +90,6 @@ static wan_status text_body(wan_model *m, compute *c, void *p, size_t *own, erro
         else
             wan_download(c, a->out->rows, states);
     }
-    wan_umt5_close(t);
     return status;
 }
 
@@ -123,7 +120,7 @@ typedef struct encode_arg {
 
 static wan_status encode_body(wan_model *m, compute *c, void *p, size_t *own, error *err) {
     encode_arg *a = p;
-    vae22 *v = wan_vae22_open(m->store[PART_VAE], c, err);
+    vae22 *v = wan_model_vae(m, wan_is_dry(c), err);
     if (!v)
         return err->code;
     *own = wan_vae22_bytes(v);
@@ -131,7 +128,6 @@ static wan_status encode_body(wan_model *m, compute *c, void *p, size_t *own, er
     wan_upload(c, pixels, a->pixels);
     tensor latents = wan_vae22_encode(v, c, pixels);
     wan_download(c, a->latents, latents);
-    wan_vae22_close(v);
     return WAN_OK;
 }
 
@@ -154,7 +150,7 @@ typedef struct dit_arg {
 
 static wan_status dit_body(wan_model *m, compute *c, void *p, size_t *own, error *err) {
     dit_arg *a = p;
-    dit *d = wan_dit_open(m->store[PART_DIT], c, err);
+    dit *d = wan_model_dit(m, wan_is_dry(c), err);
     if (!d)
         return err->code;
     *own = wan_dit_bytes(d);
@@ -166,7 +162,6 @@ static wan_status dit_body(wan_model *m, compute *c, void *p, size_t *own, error
         wan_download(c, a->velocity, v);
     }
     wan_dit_text_end(text);
-    wan_dit_close(d);
     return err->code;
 }
 
@@ -229,7 +224,7 @@ static wan_status decode_body(wan_model *m, compute *c, void *p, size_t *own, er
     decode_arg *a = p;
     wan_status status = WAN_OK;
     vae22_decoder *d = NULL;
-    vae22 *v = wan_vae22_open(m->store[PART_VAE], c, err);
+    vae22 *v = wan_model_vae(m, wan_is_dry(c), err);
     if (!v)
         return err->code;
     *own = wan_vae22_bytes(v);
@@ -241,7 +236,6 @@ static wan_status decode_body(wan_model *m, compute *c, void *p, size_t *own, er
     else
         status = decode_groups(c, d, a, latents, own, err);
     wan_vae22_decode_end(d);
-    wan_vae22_close(v);
     return status;
 }
 
@@ -377,7 +371,7 @@ static wan_status denoise_body(wan_model *m, compute *c, void *p, size_t *own, e
     const denoise *d = a->d;
     loop l = {0};
     dit_text *text = NULL, *negative = NULL;
-    dit *net = wan_dit_open(m->store[PART_DIT], c, err);
+    dit *net = wan_model_dit(m, wan_is_dry(c), err);
     if (!net)
         return err->code;
     *own = wan_dit_bytes(net);
@@ -397,7 +391,6 @@ static wan_status denoise_body(wan_model *m, compute *c, void *p, size_t *own, e
     wan_dit_text_end(negative);
     wan_dit_text_end(text);
     loop_close(&l);
-    wan_dit_close(net);
     return status;
 }
 

@@ -9,18 +9,33 @@
 
 wan_status wan_compute_open(compute *c, const backend *be, int threads, size_t scratch,
                             error *err) {
-    *c = (compute){.be = be};
     if (be->dry) {
         *c = wan_compute_dry();
         return WAN_OK;
     }
-    c->device = be->open(threads, err);
-    if (!c->device)
+    *c = (compute){0};
+    void *device = be->open(&(device_options){.threads = threads}, err);
+    if (!device)
         return err ? err->code : WAN_E_DEVICE;
+    if (wan_compute_on(c, be, device, WAN_PRECISION_F32, scratch, err)) {
+        be->close(device);
+        return err ? err->code : WAN_E_MEMORY;
+    }
+    c->owns_device = true;
+    return WAN_OK;
+}
+
+static dtype activations(const backend *be, precision p) {
+    return be->half_activations && p != WAN_PRECISION_F32 ? WAN_BF16 : WAN_F32;
+}
+
+wan_status wan_compute_on(compute *c, const backend *be, void *device, precision p, size_t scratch,
+                          error *err) {
+    *c = (compute){
+        .be = be, .planned = be, .device = device, .precision = p, .act = activations(be, p)};
     if (scratch) {
-        c->scratch.base = be->alloc(c->device, scratch, err);
+        c->scratch.base = be->alloc(device, scratch, err);
         if (!c->scratch.base) {
-            be->close(c->device);
             c->device = NULL;
             return err ? err->code : WAN_E_MEMORY;
         }
@@ -30,7 +45,15 @@ wan_status wan_compute_open(compute *c, const backend *be, int threads, size_t s
 }
 
 compute wan_compute_dry(void) {
-    return (compute){.be = wan_backend_dry(), .scratch = wan_arena_counting()};
+    return wan_compute_plan(wan_backend_dry(), WAN_PRECISION_F32);
+}
+
+compute wan_compute_plan(const backend *be, precision p) {
+    return (compute){.be = wan_backend_dry(),
+                     .planned = be,
+                     .precision = p,
+                     .act = activations(be, p),
+                     .scratch = wan_arena_counting()};
 }
 
 void wan_compute_close(compute *c) {
@@ -38,7 +61,8 @@ void wan_compute_close(compute *c) {
         return;
     if (c->scratch.base)
         c->be->free(c->device, c->scratch.base, c->scratch.size);
-    c->be->close(c->device);
+    if (c->owns_device)
+        c->be->close(c->device);
     c->device = NULL;
     c->scratch = (arena){0};
 }
@@ -96,5 +120,13 @@ void wan_trace(compute *c, tensor t, const char *format, ...) {
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
+    size_t mark = wan_mark(c);
+    if (t.type == WAN_BF16) { /* a tracer sees f32 */
+        tensor wide = wan_new(c, WAN_F32, t.rank, t.dim);
+        if (wan_ready(c))
+            c->be->op.activate(c, wide, t, WAN_NONE);
+        t = wide;
+    }
     c->trace(c->trace_user, c, name, t);
+    wan_release(c, mark);
 }

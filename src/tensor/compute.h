@@ -14,7 +14,12 @@
 typedef struct backend backend;
 
 /* Operands of matrix products and convolutions. */
-typedef enum precision { WAN_PRECISION_F32, WAN_PRECISION_BF16, WAN_PRECISION_INT8 } precision;
+typedef enum precision {
+    WAN_PRECISION_F32,
+    WAN_PRECISION_BF16,
+    WAN_PRECISION_INT8,
+    WAN_PRECISION_FP8
+} precision;
 
 typedef struct work {
     double flops; /* multiply-add = 2; of matrix products, convolutions and attention */
@@ -23,11 +28,15 @@ typedef struct work {
 
 typedef struct compute {
     const backend *be;
-    void *device;  /* the backend's own, from be->open */
+    const backend *planned; /* be, or in a dry run the one the plan is for */
+    void *device;           /* the backend's own, from be->open */
+    bool owns_device;
     arena scratch; /* all tensors below come from here */
     precision precision;
-    error err;                    /* sticky */
-    work done;                    /* added up by every op */
+    dtype act;       /* of activations between ops: WAN_F32, or WAN_BF16 where a backend has it */
+    void *workspace; /* of the op that runs now, see backend.h */
+    error err;       /* sticky */
+    work done;       /* added up by every op */
     int (*cancelled)(void *user); /* polled before every op; may be NULL */
     void *cancel_user;
     /* Receives intermediate results while a stage is traced; may be NULL.  t may be read with
@@ -42,14 +51,20 @@ typedef struct compute {
 
 /* A dry backend has no memory and no kernels: for plans. */
 const backend *wan_backend_dry(void);
-/* NULL and an error when there is no backend of that name in this build. */
-const backend *wan_backend_find(const char *name, error *err);
+/* "cpu", "cuda" or "cuda:N", or "auto" and NULL for the best there is, with the number of the
+ * device.  NULL and an error when this build or this machine has no such thing. */
+const backend *wan_backend_find(const char *name, int *ordinal, error *err);
 
-/* Opens a device with `threads` workers and `scratch` bytes of arena.  On failure nothing is left
- * open. */
+/* Opens a device of its own with `threads` workers, in f32, and `scratch` bytes of arena.  On
+ * failure nothing is left open. */
 wan_status wan_compute_open(compute *c, const backend *be, int threads, size_t scratch, error *err);
+/* The same on a device that is open already and stays so. */
+wan_status wan_compute_on(compute *c, const backend *be, void *device, precision p, size_t scratch,
+                          error *err);
 /* A compute that only counts.  Needs no close. */
 compute wan_compute_dry(void);
+/* One that counts what `be` would need at that precision. */
+compute wan_compute_plan(const backend *be, precision p);
 void wan_compute_close(compute *c);
 
 /* Work space the backend itself holds when open with that many threads. */

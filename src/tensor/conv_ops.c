@@ -10,8 +10,20 @@ static void count(compute *c, double flops, double bytes) {
     c->done.bytes += bytes;
 }
 
-static bool is_frames(tensor t) {
+static bool is_planes(tensor t) {
     return t.type == WAN_F32 && t.rank == 4 && wan_elements(t) > 0;
+}
+
+static bool is_frames(const compute *c, tensor t) {
+    return (t.type == WAN_F32 || t.type == c->act) && t.rank == 4 && wan_elements(t) > 0;
+}
+
+/* Takes the op's work space; the caller releases it with the mark returned. */
+static size_t workspace(compute *c, tensor dst, tensor x, const conv *w, resample r) {
+    size_t mark = wan_mark(c);
+    size_t bytes = c->planned->workspace.conv ? c->planned->workspace.conv(c, dst, x, w, r) : 0;
+    c->workspace = bytes ? wan_new(c, WAN_U8, WAN_DIMS((int64_t)bytes)).data : NULL;
+    return mark;
 }
 
 static bool is_conv(const conv *w, int rank, int64_t in) {
@@ -28,7 +40,7 @@ static int64_t min64(int64_t a, int64_t b) {
 /* ----------------------------------------------------------------------------------- over time */
 
 history wan_history_begin(compute *c, int64_t k, int64_t h, int64_t w, int64_t in) {
-    return (history){.frames = wan_new(c, WAN_F32, WAN_DIMS(k, h, w, in))};
+    return (history){.frames = wan_new(c, c->act, WAN_DIMS(k, h, w, in))};
 }
 
 /* Moves on: the last frames of history and x become the history. */
@@ -55,7 +67,7 @@ static double taps_in_time(int64_t out_frames, int64_t kt, int stride, int64_t b
 
 static void conv_over_time(compute *c, tensor dst, tensor x, const conv *w, history *past,
                            int stride, bool add) {
-    assert(is_frames(x) && is_frames(dst) && is_conv(w, 5, x.dim[3]));
+    assert(is_frames(c, x) && is_frames(c, dst) && is_conv(w, 5, x.dim[3]));
     assert(dst.dim[1] == x.dim[1] && dst.dim[2] == x.dim[2]);
     const int64_t *k = w->weight.dim + 2;
     bool kept = past && past->frames.rank;
@@ -70,13 +82,15 @@ static void conv_over_time(compute *c, tensor dst, tensor x, const conv *w, hist
           2.0 * taps_in_time(frames, k[0], stride, before, held) * pixels * k[1] * k[2] * x.dim[3] *
               out,
           (double)wan_bytes(x) + wan_bytes(w->weight) + (add ? 2.0 : 1.0) * wan_bytes(dst));
+    size_t mark = workspace(c, dst, x, w, WAN_SAME);
     if (wan_ready(c))
         c->be->op.conv.conv3d(c, dst, x, w, kept ? past : NULL, stride, add);
+    wan_release(c, mark);
     remember(c, past, x);
 }
 
 tensor wan_conv3d(compute *c, tensor x, const conv *w, history *past) {
-    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(x.dim[0], x.dim[1], x.dim[2], w->weight.dim[0]));
+    tensor dst = wan_new(c, c->act, WAN_DIMS(x.dim[0], x.dim[1], x.dim[2], w->weight.dim[0]));
     conv_over_time(c, dst, x, w, past, 1, false);
     return dst;
 }
@@ -88,8 +102,8 @@ void wan_conv3d_add(compute *c, tensor sum, tensor x, const conv *w, history *pa
 
 tensor wan_frames_up(compute *c, tensor x, const conv *w, history *past, bool first) {
     int64_t skip = first ? 1 : 0, channels = x.dim[3];
-    assert(is_frames(x) && w->weight.dim[0] == 2 * channels && w->weight.dim[2] == 3);
-    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(2 * x.dim[0] - skip, x.dim[1], x.dim[2], channels));
+    assert(is_frames(c, x) && w->weight.dim[0] == 2 * channels && w->weight.dim[2] == 3);
+    tensor dst = wan_new(c, c->act, WAN_DIMS(2 * x.dim[0] - skip, x.dim[1], x.dim[2], channels));
     if (first)
         wan_copy(c, wan_slice(dst, 0, 1), wan_slice(x, 0, 1));
     if (x.dim[0] > skip)
@@ -101,7 +115,7 @@ tensor wan_frames_up(compute *c, tensor x, const conv *w, history *past, bool fi
 void wan_frames_down_add(compute *c, tensor sum, tensor x, const conv *w, history *past,
                          bool first) {
     int64_t skip = first ? 1 : 0, frames = (x.dim[0] - skip) / 2;
-    assert(is_frames(x) && x.dim[0] == skip + 2 * frames && sum.dim[0] == skip + frames);
+    assert(is_frames(c, x) && x.dim[0] == skip + 2 * frames && sum.dim[0] == skip + frames);
     assert(sum.dim[3] == x.dim[3] && w->weight.dim[0] == x.dim[3] && w->weight.dim[2] == 3);
     if (first) {
         tensor y = wan_slice(sum, 0, 1);
@@ -124,7 +138,7 @@ static int64_t resized(int64_t n, resample r) {
 }
 
 static void conv_in_frame(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add) {
-    assert(is_frames(x) && is_frames(dst) && is_conv(w, 4, x.dim[3]));
+    assert(is_frames(c, x) && is_frames(c, dst) && is_conv(w, 4, x.dim[3]));
     const int64_t *k = w->weight.dim + 2;
     assert(k[0] == k[1] && (k[0] == 3 || (k[0] == 1 && r == WAN_SAME)));
     assert(dst.dim[0] == x.dim[0] && dst.dim[3] == w->weight.dim[0]);
@@ -133,13 +147,15 @@ static void conv_in_frame(compute *c, tensor dst, tensor x, const conv *w, resam
     double taps = r == WAN_UP2 ? 4.0 : (double)(k[0] * k[1]);
     count(c, 2.0 * taps * wan_elements(dst) * x.dim[3],
           (double)wan_bytes(x) + wan_bytes(w->weight) + (add ? 2.0 : 1.0) * wan_bytes(dst));
+    size_t mark = workspace(c, dst, x, w, r);
     if (wan_ready(c))
         c->be->op.conv.conv2d(c, dst, x, w, r, add);
+    wan_release(c, mark);
 }
 
 tensor wan_conv2d(compute *c, tensor x, const conv *w, resample r) {
     tensor dst =
-        wan_new(c, WAN_F32,
+        wan_new(c, c->act,
                 WAN_DIMS(x.dim[0], resized(x.dim[1], r), resized(x.dim[2], r), w->weight.dim[0]));
     conv_in_frame(c, dst, x, w, r, false);
     return dst;
@@ -150,14 +166,14 @@ void wan_conv2d_add(compute *c, tensor sum, tensor x, const conv *w, resample r)
 }
 
 static void pixel_norm(compute *c, tensor dst, tensor x, tensor gain, bool silu) {
-    assert(is_frames(x) && gain.type == WAN_F32 && wan_elements(gain) == x.dim[3]);
+    assert(is_frames(c, x) && gain.type == WAN_F32 && wan_elements(gain) == x.dim[3]);
     count(c, 0, 2.0 * wan_bytes(x));
     if (wan_ready(c))
         c->be->op.conv.pixel_norm(c, dst, x, gain, silu);
 }
 
 tensor wan_pixel_norm(compute *c, tensor x, tensor gain, bool silu) {
-    tensor dst = wan_new(c, WAN_F32, 4, x.dim);
+    tensor dst = wan_new(c, c->act, 4, x.dim);
     pixel_norm(c, dst, x, gain, silu);
     return dst;
 }
@@ -170,9 +186,9 @@ void wan_pixel_norm_in_place(compute *c, tensor x, tensor gain, bool silu) {
 
 tensor wan_dup_up(compute *c, tensor x, int64_t out, int ft, int fs, bool first) {
     int drop = first ? ft - 1 : 0;
-    assert(is_frames(x) && out * ft * fs * fs % x.dim[3] == 0);
+    assert(is_frames(c, x) && out * ft * fs * fs % x.dim[3] == 0);
     tensor dst =
-        wan_new(c, WAN_F32, WAN_DIMS(x.dim[0] * ft - drop, x.dim[1] * fs, x.dim[2] * fs, out));
+        wan_new(c, c->act, WAN_DIMS(x.dim[0] * ft - drop, x.dim[1] * fs, x.dim[2] * fs, out));
     count(c, 0, (double)wan_bytes(x) + wan_bytes(dst));
     if (wan_ready(c))
         c->be->op.conv.dup_up(c, dst, x, ft, fs, drop);
@@ -181,9 +197,9 @@ tensor wan_dup_up(compute *c, tensor x, int64_t out, int ft, int fs, bool first)
 
 tensor wan_avg_down(compute *c, tensor x, int64_t out, int ft, int fs, bool first) {
     int pad = first ? ft - 1 : 0;
-    assert(is_frames(x) && x.dim[3] * ft * fs * fs % out == 0 && (x.dim[0] + pad) % ft == 0);
+    assert(is_frames(c, x) && x.dim[3] * ft * fs * fs % out == 0 && (x.dim[0] + pad) % ft == 0);
     tensor dst =
-        wan_new(c, WAN_F32, WAN_DIMS((x.dim[0] + pad) / ft, x.dim[1] / fs, x.dim[2] / fs, out));
+        wan_new(c, c->act, WAN_DIMS((x.dim[0] + pad) / ft, x.dim[1] / fs, x.dim[2] / fs, out));
     count(c, 0, (double)wan_bytes(x) + wan_bytes(dst));
     if (wan_ready(c))
         c->be->op.conv.avg_down(c, dst, x, ft, fs, pad);
@@ -198,10 +214,10 @@ void wan_copy(compute *c, tensor dst, tensor src) {
 }
 
 tensor wan_pixels_in(compute *c, tensor pixels, int64_t from, int64_t count_, int p) {
-    assert(is_frames(pixels) && pixels.dim[2] % p == 0 && pixels.dim[3] % p == 0);
+    assert(is_planes(pixels) && pixels.dim[2] % p == 0 && pixels.dim[3] % p == 0);
     assert(from >= 0 && count_ > 0 && from + count_ <= pixels.dim[1]);
     tensor dst = wan_new(
-        c, WAN_F32, WAN_DIMS(count_, pixels.dim[2] / p, pixels.dim[3] / p, pixels.dim[0] * p * p));
+        c, c->act, WAN_DIMS(count_, pixels.dim[2] / p, pixels.dim[3] / p, pixels.dim[0] * p * p));
     count(c, 0, 2.0 * wan_bytes(dst));
     if (wan_ready(c))
         c->be->op.conv.pixels_in(c, dst, pixels, from, p);
@@ -209,7 +225,7 @@ tensor wan_pixels_in(compute *c, tensor pixels, int64_t from, int64_t count_, in
 }
 
 void wan_pixels_out(compute *c, tensor pixels, int64_t from, tensor x, int p) {
-    assert(is_frames(pixels) && is_frames(x) && x.dim[3] == pixels.dim[0] * p * p);
+    assert(is_planes(pixels) && is_frames(c, x) && x.dim[3] == pixels.dim[0] * p * p);
     assert(pixels.dim[2] == x.dim[1] * p && pixels.dim[3] == x.dim[2] * p);
     assert(from >= 0 && from + x.dim[0] <= pixels.dim[1]);
     count(c, 0, 2.0 * wan_bytes(x));
@@ -224,10 +240,10 @@ static bool are_statistics(tensor mean, tensor inv_std, int64_t n) {
 
 tensor wan_latents_in(compute *c, tensor latents, int64_t from, int64_t count_, tensor mean,
                       tensor inv_std) {
-    assert(is_frames(latents) && are_statistics(mean, inv_std, latents.dim[0]));
+    assert(is_planes(latents) && are_statistics(mean, inv_std, latents.dim[0]));
     assert(from >= 0 && count_ > 0 && from + count_ <= latents.dim[1]);
     tensor dst =
-        wan_new(c, WAN_F32, WAN_DIMS(count_, latents.dim[2], latents.dim[3], latents.dim[0]));
+        wan_new(c, c->act, WAN_DIMS(count_, latents.dim[2], latents.dim[3], latents.dim[0]));
     count(c, 0, 2.0 * wan_bytes(dst));
     if (wan_ready(c))
         c->be->op.conv.latents_in(c, dst, latents, from, mean, inv_std);
@@ -236,7 +252,7 @@ tensor wan_latents_in(compute *c, tensor latents, int64_t from, int64_t count_, 
 
 void wan_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean,
                      tensor inv_std) {
-    assert(is_frames(latents) && is_frames(x) && are_statistics(mean, inv_std, latents.dim[0]));
+    assert(is_planes(latents) && is_frames(c, x) && are_statistics(mean, inv_std, latents.dim[0]));
     assert(x.dim[1] == latents.dim[2] && x.dim[2] == latents.dim[3] && x.dim[3] >= latents.dim[0]);
     assert(from >= 0 && from + x.dim[0] <= latents.dim[1]);
     count(c, 0, 2.0 * x.dim[0] * x.dim[1] * x.dim[2] * latents.dim[0] * sizeof(float));

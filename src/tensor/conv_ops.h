@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* conv_ops.h - the video autoencoder's vocabulary.
- * Activations are f32 [T, H, W, C]: channels last, so that a pixel is a row and a convolution a
+ * Activations are [T, H, W, C] of c->act (f32, or bf16 where a backend has it), planes of pixels and
+ * latents f32: channels last, so that a pixel is a row and a convolution a
  * matrix product. Formulas: ../shared/spec/vae.md 1, 2, 4. */
 #ifndef WAN_TENSOR_CONV_OPS_H
 #define WAN_TENSOR_CONV_OPS_H
@@ -21,7 +22,7 @@ typedef enum resample { WAN_SAME, WAN_UP2, WAN_DOWN2 } resample;
  * At the start of a clip none is held: zero frames are thought in front, which is the causal
  * padding, and never read. */
 typedef struct history {
-    tensor frames; /* f32 [k, H, W, in], latest last; no tensor: nothing is kept, every call starts
+    tensor frames; /* [k, H, W, in], latest last; no tensor: nothing is kept, every call starts
                       a clip */
     int64_t held;  /* that many, the last ones, are there */
 } history;

@@ -14,12 +14,28 @@ static bool is_vector(tensor t, int64_t n) {
     return t.type == WAN_F32 && wan_elements(t) == n;
 }
 
-static bool is_rows(tensor t) {
+/* What an op takes as activations of a backend that has bf16 ones. */
+static bool is_activation(const compute *c, tensor t) {
+    return t.type == WAN_F32 || t.type == c->act;
+}
+
+static bool is_table(tensor t) {
     return t.type == WAN_F32 && t.rank == 2;
 }
 
+static bool is_rows(const compute *c, tensor t) {
+    return is_activation(c, t) && t.rank == 2;
+}
+
+/* Takes the op's work space; the caller releases it with the mark returned. */
+static size_t workspace(compute *c, size_t bytes) {
+    size_t mark = wan_mark(c);
+    c->workspace = bytes ? wan_new(c, WAN_U8, WAN_DIMS((int64_t)bytes)).data : NULL;
+    return mark;
+}
+
 static void check_by_frame(tensor x, by_frame m) {
-    assert(is_rows(m.rows) && m.row_of_frame.type == WAN_I32 && m.row_of_frame.rank == 1);
+    assert(is_table(m.rows) && m.row_of_frame.type == WAN_I32 && m.row_of_frame.rank == 1);
     assert(m.at >= 0 && m.at + x.dim[1] <= m.rows.dim[1]);
     assert(m.tokens_per_frame > 0 && m.row_of_frame.dim[0] * m.tokens_per_frame == x.dim[0]);
     (void)x;
@@ -40,32 +56,43 @@ static void check_matrix(const linear *l) {
 }
 
 void wan_linear_into(compute *c, tensor dst, tensor x, const linear *l, activation act) {
-    assert(is_rows(x) && is_rows(dst));
+    assert(is_rows(c, x) && is_rows(c, dst));
     check_matrix(l);
     assert(x.dim[1] == l->weight.dim[1]);
     assert(dst.dim[0] == x.dim[0] && dst.dim[1] == l->weight.dim[0]);
     assert(!l->bias.data || is_vector(l->bias, l->weight.dim[0]));
     count(c, 2.0 * x.dim[0] * x.dim[1] * dst.dim[1],
           wan_bytes(x) + wan_bytes(l->weight) + wan_bytes(dst));
+    const workspace_sizes *w = &c->planned->workspace;
+    size_t mark = workspace(c, w->linear ? w->linear(c, dst, x, l) : 0);
     if (wan_ready(c))
         c->be->op.linear(c, dst, x, l, act);
+    wan_release(c, mark);
 }
 
-tensor wan_linear(compute *c, tensor x, const linear *l, activation act) {
-    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(x.dim[0], l->weight.dim[0]));
+static tensor linear_to(compute *c, dtype type, tensor x, const linear *l, activation act) {
+    tensor dst = wan_new(c, type, WAN_DIMS(x.dim[0], l->weight.dim[0]));
     wan_linear_into(c, dst, x, l, act);
     return dst;
 }
 
+tensor wan_linear(compute *c, tensor x, const linear *l, activation act) {
+    return linear_to(c, c->act, x, l, act);
+}
+
+tensor wan_linear_f32(compute *c, tensor x, const linear *l, activation act) {
+    return linear_to(c, WAN_F32, x, l, act);
+}
+
 void wan_add(compute *c, tensor x, tensor y) {
-    assert(x.type == WAN_F32 && y.type == WAN_F32 && wan_same_shape(x, y));
+    assert(is_activation(c, x) && is_activation(c, y) && wan_same_shape(x, y));
     count(c, 0, 3.0 * wan_bytes(x));
     if (wan_ready(c))
         c->be->op.add(c, x, y);
 }
 
 void wan_add_gated(compute *c, tensor x, tensor y, by_frame gate) {
-    assert(is_rows(x) && wan_same_shape(x, y));
+    assert(is_rows(c, x) && wan_same_shape(x, y));
     check_by_frame(x, gate);
     count(c, 0, 3.0 * wan_bytes(x));
     if (wan_ready(c))
@@ -73,8 +100,8 @@ void wan_add_gated(compute *c, tensor x, tensor y, by_frame gate) {
 }
 
 tensor wan_layer_norm(compute *c, tensor x, tensor gain, tensor bias, float eps) {
-    assert(is_rows(x) && is_vector(gain, x.dim[1]) && is_vector(bias, x.dim[1]));
-    tensor dst = wan_new(c, WAN_F32, 2, x.dim);
+    assert(is_rows(c, x) && is_vector(gain, x.dim[1]) && is_vector(bias, x.dim[1]));
+    tensor dst = wan_new(c, c->act, 2, x.dim);
     count(c, 0, 2.0 * wan_bytes(x));
     if (wan_ready(c))
         c->be->op.layer_norm(c, dst, x, gain, bias, eps);
@@ -82,27 +109,35 @@ tensor wan_layer_norm(compute *c, tensor x, tensor gain, tensor bias, float eps)
 }
 
 tensor wan_norm_modulate(compute *c, tensor x, by_frame shift, by_frame scale, float eps) {
-    assert(is_rows(x));
+    assert(is_rows(c, x));
     check_by_frame(x, shift);
     check_by_frame(x, scale);
-    tensor dst = wan_new(c, WAN_F32, 2, x.dim);
+    tensor dst = wan_new(c, c->act, 2, x.dim);
     count(c, 0, 2.0 * wan_bytes(x));
     if (wan_ready(c))
         c->be->op.norm_modulate(c, dst, x, shift, scale, eps);
     return dst;
 }
 
-tensor wan_rms_norm(compute *c, tensor x, tensor gain, float eps) {
-    assert(is_rows(x) && is_vector(gain, x.dim[1]));
-    tensor dst = wan_new(c, WAN_F32, 2, x.dim);
+static tensor rms_norm_to(compute *c, dtype type, tensor x, tensor gain, float eps) {
+    assert(is_rows(c, x) && is_vector(gain, x.dim[1]));
+    tensor dst = wan_new(c, type, 2, x.dim);
     count(c, 0, 2.0 * wan_bytes(x));
     if (wan_ready(c))
         c->be->op.rms_norm(c, dst, x, gain, eps);
     return dst;
 }
 
+tensor wan_rms_norm(compute *c, tensor x, tensor gain, float eps) {
+    return rms_norm_to(c, c->act, x, gain, eps);
+}
+
+tensor wan_rms_norm_f32(compute *c, tensor x, tensor gain, float eps) {
+    return rms_norm_to(c, WAN_F32, x, gain, eps);
+}
+
 void wan_qk_norm_rope(compute *c, tensor x, tensor gain, float eps, int heads, const rope *r) {
-    assert(is_rows(x) && is_vector(gain, x.dim[1]) && heads > 0 && x.dim[1] % heads == 0);
+    assert(is_rows(c, x) && is_vector(gain, x.dim[1]) && heads > 0 && x.dim[1] % heads == 0);
     if (r) {
         assert(r->grid[0] * r->grid[1] * r->grid[2] == x.dim[0]);
         assert(2 * (r->pairs[0] + r->pairs[1] + r->pairs[2]) * heads == x.dim[1]);
@@ -113,32 +148,36 @@ void wan_qk_norm_rope(compute *c, tensor x, tensor gain, float eps, int heads, c
 }
 
 tensor wan_attention(compute *c, tensor q, tensor k, tensor v, const attention *a) {
-    assert(is_rows(q) && is_rows(k) && wan_same_shape(k, v) && v.type == WAN_F32);
+    assert(is_rows(c, q) && is_rows(c, k) && wan_same_shape(k, v));
+    assert(q.type == k.type && q.type == v.type);
     assert(q.dim[1] == k.dim[1] && a->heads > 0 && q.dim[1] % a->heads == 0);
     assert(k.dim[0] > 0 && a->last_key_count >= 1);
     if (a->bias.data) {
         int64_t reach = q.dim[0] > k.dim[0] ? q.dim[0] : k.dim[0];
-        assert(is_rows(a->bias) && a->bias.dim[0] == a->heads && a->bias.dim[1] >= 2 * reach - 1 &&
+        assert(is_table(a->bias) && a->bias.dim[0] == a->heads && a->bias.dim[1] >= 2 * reach - 1 &&
                a->bias.dim[1] % 2 == 1);
         (void)reach;
     }
-    tensor dst = wan_new(c, WAN_F32, 2, q.dim);
+    tensor dst = wan_new(c, q.type, 2, q.dim);
     count(c, 4.0 * q.dim[0] * k.dim[0] * q.dim[1], 2.0 * wan_bytes(q) + 2.0 * wan_bytes(k));
+    const workspace_sizes *w = &c->planned->workspace;
+    size_t mark = workspace(c, w->attention ? w->attention(c, q, k, a) : 0);
     if (wan_ready(c))
         c->be->op.attention(c, dst, q, k, v, a);
+    wan_release(c, mark);
     return dst;
 }
 
 void wan_mul(compute *c, tensor x, tensor y) {
-    assert(x.type == WAN_F32 && y.type == WAN_F32 && wan_same_shape(x, y));
+    assert(is_activation(c, x) && is_activation(c, y) && wan_same_shape(x, y));
     count(c, 0, 3.0 * wan_bytes(x));
     if (wan_ready(c))
         c->be->op.mul(c, x, y);
 }
 
 tensor wan_activate(compute *c, tensor x, activation act) {
-    assert(x.type == WAN_F32);
-    tensor dst = wan_new(c, WAN_F32, x.rank, x.dim);
+    assert(is_activation(c, x));
+    tensor dst = wan_new(c, x.type, x.rank, x.dim);
     count(c, 0, 2.0 * wan_bytes(x));
     if (wan_ready(c))
         c->be->op.activate(c, dst, x, act);
@@ -160,8 +199,8 @@ tensor wan_embed(compute *c, const linear *table, tensor ids) {
 }
 
 tensor wan_add_vector(compute *c, tensor x, tensor v) {
-    assert(is_rows(x) && is_vector(v, x.dim[1]));
-    tensor dst = wan_new(c, WAN_F32, 2, x.dim);
+    assert(is_rows(c, x) && is_vector(v, x.dim[1]));
+    tensor dst = wan_new(c, x.type, 2, x.dim);
     count(c, 0, 2.0 * wan_bytes(x));
     if (wan_ready(c))
         c->be->op.add_vector(c, dst, x, v);
@@ -176,7 +215,7 @@ tensor wan_patchify(compute *c, tensor x, const int64_t patch[3]) {
         tokens *= x.dim[i + 1] / patch[i];
         width *= patch[i];
     }
-    tensor dst = wan_new(c, WAN_F32, WAN_DIMS(tokens, width));
+    tensor dst = wan_new(c, c->act, WAN_DIMS(tokens, width));
     count(c, 0, 2.0 * wan_bytes(x));
     if (wan_ready(c))
         c->be->op.patchify(c, dst, x, patch);
@@ -184,7 +223,7 @@ tensor wan_patchify(compute *c, tensor x, const int64_t patch[3]) {
 }
 
 void wan_unpatchify_into(compute *c, tensor dst, tensor x, const int64_t patch[3]) {
-    assert(is_rows(x) && dst.type == WAN_F32 && dst.rank == 4 &&
+    assert(is_rows(c, x) && dst.type == WAN_F32 && dst.rank == 4 &&
            wan_elements(x) == wan_elements(dst));
     assert(x.dim[1] == dst.dim[0] * patch[0] * patch[1] * patch[2]);
     count(c, 0, 2.0 * wan_bytes(x));

@@ -2,7 +2,9 @@
 /* ops.h - the transformers' vocabulary.
  * Each call checks shapes, takes its result from scratch, counts work, and has the backend fill the
  * memory.  Names are the papers' words; what may be fused inside is the backend's business.
- * Activations are f32, [tokens, dim]. Formulas: ../shared/spec/dit.md 2, text.md 1.2. */
+ * Activations are [tokens, dim] of c->act, which is f32 except on a backend that has bf16 ones; what
+ * is read as an activation may always be f32 too (a residual stream). Tables, vectors and
+ * modulations are f32. Formulas: ../shared/spec/dit.md 2, text.md 1.2. */
 #ifndef WAN_TENSOR_OPS_H
 #define WAN_TENSOR_OPS_H
 
@@ -50,6 +52,8 @@ typedef struct attention {
 
 /* [n, in] -> [n, out], then the activation. */
 tensor wan_linear(compute *c, tensor x, const linear *l, activation act);
+/* The same with an f32 result whatever the activations are. */
+tensor wan_linear_f32(compute *c, tensor x, const linear *l, activation act);
 /* The same into memory that is there already, [n, out]. */
 void wan_linear_into(compute *c, tensor dst, tensor x, const linear *l, activation act);
 /* x += y. */
@@ -62,6 +66,7 @@ tensor wan_layer_norm(compute *c, tensor x, tensor gain, tensor bias, float eps)
 tensor wan_norm_modulate(compute *c, tensor x, by_frame shift, by_frame scale, float eps);
 /* x * rsqrt(mean(x^2) + eps) * gain over the last axis. */
 tensor wan_rms_norm(compute *c, tensor x, tensor gain, float eps);
+tensor wan_rms_norm_f32(compute *c, tensor x, tensor gain, float eps);
 /* In place: RMS norm over the whole row (all heads together), then rotation of each head unless r
  * is NULL. */
 void wan_qk_norm_rope(compute *c, tensor x, tensor gain, float eps, int heads, const rope *r);
@@ -70,13 +75,13 @@ void wan_qk_norm_rope(compute *c, tensor x, tensor gain, float eps, int heads, c
 tensor wan_attention(compute *c, tensor q, tensor k, tensor v, const attention *a);
 /* In place: x *= y (after an activation on x: the gated feed-forward of UMT5). */
 void wan_mul(compute *c, tensor x, tensor y);
-/* act(x), a new tensor. */
+/* act(x), a new tensor of x's type. */
 tensor wan_activate(compute *c, tensor x, activation act);
 /* Rows of a table of any weight type: table [rows, dim], ids i32 [n] in range -> f32 [n, dim]. */
 tensor wan_rows(compute *c, tensor table, tensor ids);
 /* The same from a table of codes with scales; its bias is not used. */
 tensor wan_embed(compute *c, const linear *table, tensor ids);
-/* Every row of x [n, dim] plus the vector v [dim], a new tensor. */
+/* Every row of x [n, dim] plus the vector v [dim], a new tensor of x's type. */
 tensor wan_add_vector(compute *c, tensor x, tensor v);
 /* Latents [C, F, h, w] -> tokens [(F/pt)(h/ph)(w/pw), C*pt*ph*pw], channel slowest within a token.
  */

@@ -20,7 +20,7 @@ struct binder {
     compute *c;
     bool *asked; /* of each stored tensor */
     owned *mine; /* device memory: vectors, placed copies */
-    size_t count, room, bytes;
+    size_t count, room, bytes, placed;
 };
 
 binder *wan_binder_open(const store *s, compute *c, error *err) {
@@ -211,20 +211,26 @@ static bool fits_conv(tensor t, int64_t a, int64_t b, tensor *as) {
     return true;
 }
 
-static wan_status put(binder *b, const stored *t, tensor as, tensor *out, error *err) {
+static wan_status put(binder *b, const stored *t, tensor as, weight_use use, tensor *out,
+                      error *err) {
+    const backend *be = b->c->planned;
     *out = as;
+    if (be->placed_type)
+        out->type = be->placed_type(b->c->precision, as, use);
+    b->placed += be->placed_type ? wan_bytes(*out) : 0;
     if (wan_is_dry(b->c))
         return WAN_OK;
     wan_status s = reserve(b, err);
     if (s != WAN_OK)
         return s;
     error why = {0};
-    *out = b->c->be->place(b->c->device, as, &why);
+    *out = b->c->be->place(b->c->device, as, use, &why);
     if (why.code != WAN_OK)
         return wan_fail(err, why.code, "%s: %s: %s", t->file, t->source, why.message);
     if (out->data != as.data) {
         own(b, out->data, wan_bytes(*out));
-        b->bytes += wan_bytes(*out);
+        if (!be->placed_type)
+            b->bytes += wan_bytes(*out);
     }
     return WAN_OK;
 }
@@ -256,8 +262,9 @@ static wan_status bind_scales(binder *b, const stored *t, linear *l, error *err)
     if (!t->scale)
         return WAN_OK;
     if (t->offset) {
-        wan_status s = put(b, t->scale, t->scale->t, &l->group_scale, err);
-        return s == WAN_OK ? put(b, t->offset, t->offset->t, &l->group_offset, err) : s;
+        wan_status s = put(b, t->scale, t->scale->t, WAN_USE_MATRIX, &l->group_scale, err);
+        return s == WAN_OK ? put(b, t->offset, t->offset->t, WAN_USE_MATRIX, &l->group_offset, err)
+                           : s;
     }
     int64_t n = wan_elements(t->scale->t);
     return convert(b, t->scale, wan_tensor(WAN_F32, 1, &n, NULL), &l->scale, err);
@@ -274,8 +281,9 @@ static wan_status bind_matrix(binder *b, const stored *t, tensor want, linear *l
     if (want.dim[1] % d->block)
         return wan_fail(err, WAN_E_TYPE, "%s: %s has rows of %lld, %s stores %d at a time", t->file,
                         t->source, (long long)want.dim[1], d->name, d->block);
-    wan_status s = t->channels_last ? put_in_order(b, t, want, &l->weight, err)
-                                    : put(b, t, wan_reshape(t->t, 2, want.dim), &l->weight, err);
+    wan_status s = t->channels_last
+                       ? put_in_order(b, t, want, &l->weight, err)
+                       : put(b, t, wan_reshape(t->t, 2, want.dim), WAN_USE_MATRIX, &l->weight, err);
     return s == WAN_OK ? bind_scales(b, t, l, err) : s;
 }
 
@@ -288,7 +296,8 @@ static wan_status bind_kernel(binder *b, const stored *t, tensor want, conv *k, 
     if (!fits_conv(t->t, want.dim[0], want.dim[1], &as))
         return wrong_shape(t, want, " and a kernel", err);
     k->channels_last = t->channels_last;
-    return put(b, t, as, &k->weight, err);
+    return put(b, t, as, k->channels_last ? WAN_USE_CONV_CHANNELS_LAST : WAN_USE_CONV, &k->weight,
+               err);
 }
 
 /* ---------------------------------------------------------------------------------------------------------
@@ -359,4 +368,8 @@ size_t wan_binder_unused(const binder *b, char *text, size_t size) {
 
 size_t wan_binder_bytes(const binder *b) {
     return b->bytes;
+}
+
+size_t wan_binder_placed(const binder *b) {
+    return b->placed;
 }

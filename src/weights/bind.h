@@ -44,5 +44,7 @@ wan_status wan_bind_values(binder *b, const float *values, int rank, const int64
 size_t wan_binder_unused(const binder *b, char *text, size_t size);
 /* Bytes of f32 vectors and placed copies that the binder owns. */
 size_t wan_binder_bytes(const binder *b);
+/* Bytes of weights that the device keeps as copies; 0 where it reads the map. */
+size_t wan_binder_placed(const binder *b);
 
 #endif

@@ -168,7 +168,7 @@ tensor new_weight(check *t, dtype type, int rank, const int64_t *dim, fill how, 
         encode(type, stored + i / info->block * info->bytes, h + i);
     w.data = stored;
     *host = h;
-    return t->c->be->place(t->c->device, w, &t->c->err);
+    return t->c->be->place(t->c->device, w, WAN_USE_MATRIX, &t->c->err);
 }
 
 float *values(check *t, tensor x) {

@@ -174,7 +174,7 @@ static void bench_linear(check *t, dtype type, int64_t m, int64_t k, int64_t n) 
     for (size_t i = 0; i < bytes; i += 2)
         memcpy(stored + i, &(uint16_t){(uint16_t)(0x3000 + random_int(t, 256))}, 2);
     linear l = {.weight = wan_tensor(type, WAN_DIMS(n, k), stored)};
-    l.weight = t->c->be->place(t->c->device, l.weight, &t->c->err);
+    l.weight = t->c->be->place(t->c->device, l.weight, WAN_USE_MATRIX, &t->c->err);
     snprintf(label, sizeof label, "linear %s [%lld, %lld] -> %lld", wan_dtype(type)->name,
              (long long)m, (long long)k, (long long)n);
     tensor y = wan_new(t->c, WAN_F32, WAN_DIMS(m, n));

@@ -43,7 +43,7 @@ typedef struct totals {
 /* wan_compute_open with a device that has been told which sets it may use. */
 static void open_compute(compute *c, unsigned have, int threads) {
     size_t bytes = (size_t)SCRATCH_MB << 20;
-    *c = (compute){.be = &wan_backend_cpu};
+    *c = (compute){.be = &wan_backend_cpu, .planned = &wan_backend_cpu};
     c->device = wan_cpu_open(threads, have, &c->err);
     if (c->device)
         c->scratch = (arena){.base = c->be->alloc(c->device, bytes, &c->err), .size = bytes};

@@ -29,7 +29,8 @@ static void fake_upload(void *device, void *dst, const void *src, size_t size) {
     memcpy(dst, src, size);
 }
 
-static tensor fake_place(void *device, tensor host, error *err) {
+static tensor fake_place(void *device, tensor host, weight_use use, error *err) {
+    (void)use;
     if (!far)
         return host;
     void *p = fake_alloc(device, wan_bytes(host), err);
@@ -105,7 +106,7 @@ static wan_status bind_all(const spec *s, size_t n, bool gguf, block *b, error *
     store *st = wan_store_open(path, PART_DIT, err);
     if (!st)
         fail_msg("%s", err->message);
-    compute c = {.be = &fake};
+    compute c = {.be = &fake, .planned = &fake};
     binder *bi = wan_binder_open(st, &c, err);
     assert_non_null(bi);
     wan_status status = wan_bind(bi, P, rows, COUNT(rows), sizes, b, err);
@@ -133,7 +134,7 @@ static void every_kind(void **state) {
         store *s = wan_store_open(make_weights(folder, "w.safetensors", good, COUNT(good)),
                                   PART_DIT, &err);
         assert_non_null(s);
-        compute c = {.be = &fake};
+        compute c = {.be = &fake, .planned = &fake};
         binder *bi = wan_binder_open(s, &c, &err);
         block b = {0};
         if (wan_bind(bi, P, rows, COUNT(rows), sizes, &b, &err) != WAN_OK)
@@ -196,7 +197,7 @@ static void values_of_ours(void **state) {
     error err = {0};
     store *s =
         wan_store_open(make_weights(folder, "w.safetensors", good, COUNT(good)), PART_DIT, &err);
-    compute c = {.be = &fake};
+    compute c = {.be = &fake, .planned = &fake};
     binder *bi = wan_binder_open(s, &c, &err);
     float values[6] = {1, 2, 3, 4, 5, 6};
     tensor t;
@@ -321,7 +322,7 @@ static void scaled(void **state) {
             wan_store_open(make_weights(folder, "w.safetensors", s, COUNT(s)), PART_DIT, &err);
         if (!st)
             fail_msg("%s", err.message);
-        compute c = {.be = &fake};
+        compute c = {.be = &fake, .planned = &fake};
         binder *bi = wan_binder_open(st, &c, &err);
         linear f = {0}, i = {0}, m = {0}, k = {0}, plain = {0};
         conv kernel = {0};
@@ -382,7 +383,7 @@ static void blocks(void **state) {
     store *st = wan_store_open(make_gguf(folder, "w.gguf", s, COUNT(s)), PART_DIT, &err);
     if (!st)
         fail_msg("%s", err.message);
-    compute c = {.be = &fake};
+    compute c = {.be = &fake, .planned = &fake};
     binder *bi = wan_binder_open(st, &c, &err);
     linear field = {0};
     conv kernel = {0};

@@ -22,10 +22,10 @@ static compute open_cpu(size_t scratch) {
 static void backends_are_found(void **state) {
     (void)state;
     error err = {0};
-    assert_ptr_equal(wan_backend_find("cpu", &err), &wan_backend_cpu);
-    assert_non_null(wan_backend_find("auto", &err));
-    assert_non_null(wan_backend_find(NULL, &err));
-    assert_null(wan_backend_find("abacus", &err));
+    assert_ptr_equal(wan_backend_find("cpu", NULL, &err), &wan_backend_cpu);
+    assert_non_null(wan_backend_find("auto", NULL, &err));
+    assert_non_null(wan_backend_find(NULL, NULL, &err));
+    assert_null(wan_backend_find("abacus", NULL, &err));
     assert_int_equal(err.code, WAN_E_DEVICE);
     assert_non_null(strstr(err.message, "abacus"));
 }

@@ -241,7 +241,7 @@ static void test_forward(void **state) {
     store *s = write_and_open(make_folder(folder), &f, config);
     error err = {0};
     compute c;
-    assert_int_equal(wan_compute_open(&c, wan_backend_find("cpu", &err), 2, plan(s, TOKENS), &err),
+    assert_int_equal(wan_compute_open(&c, wan_backend_find("cpu", NULL, &err), 2, plan(s, TOKENS), &err),
                      WAN_OK);
     umt5 *m = wan_umt5_open(s, &c, &err);
     assert_non_null(m);

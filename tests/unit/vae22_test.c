@@ -261,7 +261,7 @@ static void causal(void **state) {
     store *s = wan_store_open(make_vae(make_folder(folder), &small, NULL), PART_VAE, &err);
     compute c;
     assert_non_null(s);
-    assert_int_equal(wan_compute_open(&c, wan_backend_find("cpu", &err), 1, (size_t)64 << 20, &err),
+    assert_int_equal(wan_compute_open(&c, wan_backend_find("cpu", NULL, &err), 1, (size_t)64 << 20, &err),
                      WAN_OK);
     vae22 *m = wan_vae22_open(s, &c, &err);
     assert_non_null(m);

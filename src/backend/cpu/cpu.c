@@ -45,8 +45,8 @@ void *wan_cpu_open(int threads, unsigned have, error *err) {
     return NULL;
 }
 
-static void *device_open(int threads, error *err) {
-    return wan_cpu_open(threads, wan_cpu_detect(), err);
+static void *device_open(const device_options *o, error *err) {
+    return wan_cpu_open(o->threads, wan_cpu_detect(), err);
 }
 
 static void device_close(void *device) {
@@ -75,14 +75,19 @@ static void device_copy(void *device, void *dst, const void *src, size_t bytes) 
         memcpy(dst, src, bytes);
 }
 
-static tensor device_place(void *device, tensor host, error *err) {
+static tensor device_place(void *device, tensor host, weight_use use, error *err) {
     (void)device;
+    (void)use;
     (void)err;
     return host;
 }
 
 const backend wan_backend_cpu = {
     .name = "cpu",
+    .precisions = 1u << WAN_PRECISION_F32,
+    .best = WAN_PRECISION_F32,
+    .tokens_together = 4096, /* unpacking a weight tile costs nothing beside its use */
+    .pixels_together = 3072,
     .fixed_bytes = fixed_bytes,
     .open = device_open,
     .close = device_close,

@@ -8,13 +8,20 @@ static size_t fixed_bytes(int threads) {
     return 0;
 }
 
-static tensor place(void *device, tensor host, error *err) {
+static tensor place(void *device, tensor host, weight_use use, error *err) {
     (void)device;
+    (void)use;
     (void)err;
     return host;
 }
 
-static const backend dry = {.name = "dry", .dry = true, .fixed_bytes = fixed_bytes, .place = place};
+static const backend dry = {.name = "dry",
+                            .dry = true,
+                            .precisions = 1u << WAN_PRECISION_F32,
+                            .tokens_together = 4096,
+                            .pixels_together = 3072,
+                            .fixed_bytes = fixed_bytes,
+                            .place = place};
 
 const backend *wan_backend_dry(void) {
     return &dry;
