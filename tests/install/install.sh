@@ -42,7 +42,7 @@ tree)
     mkdir -p "$scratch/moved"
     DESTDIR='' cmake --install "$build" --prefix "$made" > "$scratch/install.log"
     mv "$made" "$prefix"
-    for file in bin/wan include/wan.h share/man/man1/wan.1 share/wan/models/demo/dit-Q8_0.gguf; do
+    for file in bin/wan include/wan.h share/man/man1/wan.1 share/wan/models/demo/wan-demo.gguf; do
         [ -s "$prefix/$file" ] || fail "$file was not installed"
     done
     [ -n "$(library)" ] || fail "libwan.so.0 was not installed"
