@@ -70,6 +70,15 @@ struct backend {
     void (*free)(void *device, void *p, size_t bytes);
     void (*upload)(void *device, void *dst, const void *src, size_t bytes);
     void (*download)(void *device, void *dst, const void *src, size_t bytes);
+    /* The same in two halves, for host memory from host_alloc: the device may work on meanwhile, and
+     * `dst` is there once the end call with the same slot (0 or 1) returns.  NULL where nothing is
+     * gained; the others NULL too then. */
+    void (*download_begin)(void *device, int slot, void *dst, const void *src, size_t bytes);
+    void (*download_end)(void *device, int slot);
+    void *(*host_alloc)(void *device, size_t bytes, error *err);
+    void (*host_free)(void *device, void *p);
+    /* What went wrong in calls that return nothing; NULL where nothing can. */
+    wan_status (*check)(void *device, error *err);
     /* Makes a weight in host memory usable by ops: where the device reads host memory, the same
      * address.  Else a copy, to be given back by free with its bytes; a convolution's may lie in
      * another order and type, which only the ops know. */

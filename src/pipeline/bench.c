@@ -163,7 +163,7 @@ static wan_status bench_decode(bench_run *r, cost *only, error *err) {
     wan_status status = err->code;
     if (!status)
         status =
-            wan_run_decode(r->m, latents, s, wan_decode_group(s), NULL, NULL, &r->w, only, err);
+            wan_run_decode(r->m, latents, s, wan_decode_group(s), true, NULL, NULL, &r->w, only, err);
     free(latents);
     return status;
 }

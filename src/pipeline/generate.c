@@ -11,7 +11,6 @@
 #include "base/resize.h"
 #include "pipeline/job.h"
 #include "pipeline/steps.h"
-#include "pipeline/generate.h"
 
 enum { TEXT, ENCODE, DENOISE, DECODE, STAGES };
 
@@ -31,8 +30,6 @@ typedef struct run {
     text_states text[2];
     float *first;   /* latents of the picture [C, h, w] */
     float *latents; /* [C, F, h, w] */
-    uint8_t *rgb;   /* one decoded group */
-    size_t rgb_size;
 } run;
 
 static double now(void) {
@@ -187,32 +184,10 @@ static wan_status denoise_latents(run *r, error *err) {
     return WAN_OK;
 }
 
-void wan_frames_u8(const float *pixels, int64_t frames, int64_t height, int64_t width,
-                   uint8_t *rgb) {
-    int64_t plane = frames * height * width;
-    for (int64_t i = 0; i < plane; i++)
-        for (int64_t c = 0; c < 3; c++) {
-            float v = pixels[c * plane + i] * 0.5f + 0.5f;
-            v = v < 0 ? 0 : v > 1 ? 1 : v; /* a NaN stays one */
-            rgb[3 * i + c] = v == v ? (uint8_t)(v * 255.0f) : 0;
-        }
-}
-
-static wan_status show_frames(void *user, const float *pixels, int64_t first, int64_t n,
-                              error *err) {
-    run *r = user;
+static wan_status show_frames(void *user, const void *rgb, int64_t first, int64_t n, error *err) {
+    const run *r = user;
     const wan_params *p = &r->job.p;
-    size_t size = 3 * (size_t)n * (size_t)p->width * (size_t)p->height;
-    if (size > r->rgb_size) {
-        free(r->rgb);
-        r->rgb = malloc(size);
-        r->rgb_size = r->rgb ? size : 0;
-        if (!r->rgb)
-            return wan_fail(err, WAN_E_MEMORY, "out of memory for %zu bytes of frames", size);
-    }
-    wan_frames_u8(pixels, n, p->height, p->width, r->rgb);
-    if (r->cb->frames &&
-        r->cb->frames(r->cb->user, r->rgb, (int)first, (int)n, p->width, p->height))
+    if (r->cb->frames && r->cb->frames(r->cb->user, rgb, (int)first, (int)n, p->width, p->height))
         return wan_fail(err, WAN_E_CANCELLED, "cancelled");
     return WAN_OK;
 }
@@ -220,7 +195,7 @@ static wan_status show_frames(void *user, const float *pixels, int64_t first, in
 static wan_status decode_frames(run *r, error *err) {
     if (begin_stage(r, DECODE, (int)r->job.shape[1], err))
         return err->code;
-    return wan_run_decode(r->m, r->latents, r->job.shape, r->job.decode_group, show_frames, r,
+    return wan_run_decode(r->m, r->latents, r->job.shape, r->job.decode_group, true, show_frames, r,
                           &r->w, NULL, err);
 }
 
@@ -247,7 +222,7 @@ static wan_status count_costs(run *r, error *err) {
     if (!status)
         status = wan_run_denoise(r->m, &d, NULL, &r->cost[DENOISE], err);
     if (!status)
-        status = wan_run_decode(r->m, NULL, j->shape, j->decode_group, NULL, NULL, NULL,
+        status = wan_run_decode(r->m, NULL, j->shape, j->decode_group, true, NULL, NULL, NULL,
                                 &r->cost[DECODE], err);
     return status;
 }
@@ -262,11 +237,6 @@ static uint64_t held_bytes(const run *r) {
         (uint64_t)(r->count[0] + r->count[1]) * (uint64_t)r->m->facts.text_dim * sizeof(float);
     uint64_t first = j->p.image ? latents / (uint64_t)j->shape[1] : 0;
     return latents + text + first;
-}
-
-static uint64_t group_rgb_bytes(const run *r) {
-    uint64_t frames = (uint64_t)(r->job.decode_group * r->m->facts.temporal);
-    return 3 * frames * (uint64_t)r->job.p.width * (uint64_t)r->job.p.height;
 }
 
 static uint64_t picture_bytes(const run *r) {
@@ -286,7 +256,7 @@ static void make_plan(const run *r, wan_plan *plan) {
     plan->text_scratch = total[TEXT];
     plan->encode_scratch = r->job.p.image ? total[ENCODE] + picture_bytes(r) : 0;
     plan->dit_scratch = total[DENOISE];
-    plan->decode_scratch = total[DECODE] + group_rgb_bytes(r);
+    plan->decode_scratch = total[DECODE];
     plan->fixed = wan_memory_resident() + wan_compute_fixed_bytes(m->be, m->threads);
     const uint64_t stage[STAGES] = {plan->text_weights + plan->text_scratch,
                                     r->job.p.image ? plan->vae_weights + plan->encode_scratch : 0,
@@ -319,7 +289,6 @@ static void run_end(run *r) {
     wan_text_states_free(&r->text[1]);
     free(r->first);
     free(r->latents);
-    free(r->rgb);
     free(r);
 }
 

@@ -264,10 +264,11 @@ typedef struct collect {
     int64_t frames, plane; /* of the whole clip; of one frame */
 } collect;
 
-static wan_status collect_pixels(void *user, const float *pixels, int64_t first, int64_t n,
+static wan_status collect_pixels(void *user, const void *group, int64_t first, int64_t n,
                                  error *err) {
     (void)err;
     collect *to = user;
+    const float *pixels = group;
     for (int64_t c = 0; c < 3; c++)
         memcpy(to->pixels + (c * to->frames + first) * to->plane, pixels + c * n * to->plane,
                (size_t)(n * to->plane) * sizeof *pixels);
@@ -288,8 +289,8 @@ static wan_status stage_decode(stage_run *s, error *err) {
     collect to = {result(s->out, "pixels", WAN_F32, WAN_DIMS(3, frames, height, width), err),
                   frames, height * width};
     if (latents && to.pixels)
-        wan_run_decode(s->m, latents, dim, wan_decode_group(dim), collect_pixels, &to, &s->w, NULL,
-                       err);
+        wan_run_decode(s->m, latents, dim, wan_decode_group(dim), false, collect_pixels, &to, &s->w,
+                       NULL, err);
     free(latents);
     return err->code;
 }

@@ -179,44 +179,113 @@ typedef struct decode_arg {
     const float *latents;
     const int64_t *shape;
     int group;
+    bool bytes;
     pixel_sink sink;
     void *sink_user;
     const watcher *w;
 } decode_arg;
 
-static wan_status decode_groups(compute *c, vae22_decoder *d, decode_arg *a, tensor latents,
-                                size_t *own, error *err) {
-    float *pixels = NULL;
-    size_t have = 0;
+/* Groups on their way to the host: one, or two where the device can work on meanwhile. */
+typedef struct outbox {
+    wan_model *m;
+    compute *c;
+    decode_arg *a;
+    int slots;
+    void *host[2];
+    size_t room[2];
+    struct {
+        int64_t first, frames;
+        int done; /* latent frames so far */
+    } sent[2];
+    int64_t begun, ended;
+} outbox;
+
+static bool overlaps(const wan_model *m) {
+    return m->be->download_begin != NULL;
+}
+
+static void give_back(outbox *o, int slot) {
+    if (!overlaps(o->m))
+        free(o->host[slot]);
+    else if (o->host[slot])
+        o->m->be->host_free(o->m->device, o->host[slot]);
+    o->host[slot] = NULL;
+}
+
+static wan_status make_room(outbox *o, int slot, size_t bytes, error *err) {
+    if (bytes <= o->room[slot])
+        return WAN_OK;
+    give_back(o, slot);
+    o->room[slot] = bytes;
+    o->host[slot] = overlaps(o->m) ? o->m->be->host_alloc(o->m->device, bytes, err) : malloc(bytes);
+    if (!o->host[slot]) {
+        o->room[slot] = 0;
+        return wan_fail(err, WAN_E_MEMORY, "out of memory for %zu bytes of pixels", bytes);
+    }
+    return WAN_OK;
+}
+
+/* The oldest group still on its way goes to the sink. */
+static wan_status take_out(outbox *o, error *err) {
+    int slot = (int)(o->ended++ % o->slots);
+    decode_arg *a = o->a;
+    if (overlaps(o->m))
+        o->m->be->download_end(o->m->device, slot);
+    if (o->m->be->check && o->m->be->check(o->m->device, err))
+        return err->code;
+    if (a->sink &&
+        a->sink(a->sink_user, o->host[slot], o->sent[slot].first, o->sent[slot].frames, err))
+        return err->code;
+    return tell(a->w, o->sent[slot].done, (int)a->shape[1], err);
+}
+
+static wan_status put_in(outbox *o, tensor out, int64_t first, int64_t frames, int64_t done,
+                         error *err) {
+    int slot = (int)(o->begun % o->slots);
+    if (make_room(o, slot, wan_bytes(out), err))
+        return err->code;
+    o->sent[slot].first = first;
+    o->sent[slot].frames = frames;
+    o->sent[slot].done = (int)done;
+    o->begun++;
+    if (!overlaps(o->m))
+        wan_download(o->c, o->host[slot], out);
+    else if (wan_ready(o->c))
+        o->m->be->download_begin(o->m->device, slot, o->host[slot], out.data, wan_bytes(out));
+    return settle(o->c, WAN_OK, err);
+}
+
+static wan_status decode_groups(wan_model *m, compute *c, vae22_decoder *d, decode_arg *a,
+                                tensor latents, size_t *own, error *err) {
+    outbox o = {.m = m, .c = c, .a = a, .slots = overlaps(m) ? 2 : 1};
+    size_t most = 0;
     int64_t frames = a->shape[1], shown = 0;
     wan_status status = WAN_OK;
     for (int64_t f = 0; f < frames && !status;) {
         int64_t n = a->group < frames - f ? a->group : frames - f;
         size_t mark = wan_mark(c);
         tensor out = wan_vae22_decode(d, c, latents, f, n);
-        size_t bytes = wan_bytes(out);
-        if (bytes > have) {
-            have = bytes;
-            free(pixels);
-            pixels = wan_is_dry(c) ? NULL : malloc(bytes);
-            if (!pixels && !wan_is_dry(c))
-                status =
-                    wan_fail(err, WAN_E_MEMORY, "out of memory for %zu bytes of pixels", bytes);
-        }
-        if (!wan_is_dry(c) && !status) {
-            wan_download(c, pixels, out);
-            status = settle(c, WAN_OK, err);
-            if (!status && a->sink)
-                status = a->sink(a->sink_user, pixels, shown, out.dim[1], err);
-            if (!status)
-                status = tell(a->w, (int)(f + n), (int)frames, err);
+        int64_t made = out.dim[1];
+        if (a->bytes)
+            out = wan_pixels_u8(c, out);
+        most = wan_bytes(out) > most ? wan_bytes(out) : most;
+        f += n;
+        if (!wan_is_dry(c)) {
+            status = put_in(&o, out, shown, made, f, err);
+            if (!status && (o.begun - o.ended == o.slots || f == frames))
+                status = take_out(&o, err);
         }
         wan_release(c, mark);
-        shown += out.dim[1];
-        f += n;
+        shown += made;
     }
-    free(pixels);
-    *own += have;
+    while (!status && o.ended < o.begun)
+        status = take_out(&o, err);
+    for (; o.ended < o.begun; o.ended++) /* after a failure: nothing may still write into them */
+        if (overlaps(m))
+            m->be->download_end(m->device, (int)(o.ended % o.slots));
+    for (int i = 0; i < o.slots; i++)
+        give_back(&o, i);
+    *own += most * (size_t)o.slots;
     return status;
 }
 
@@ -234,15 +303,15 @@ static wan_status decode_body(wan_model *m, compute *c, void *p, size_t *own, er
     if (!d)
         status = err->code ? err->code : settle(c, WAN_OK, err);
     else
-        status = decode_groups(c, d, a, latents, own, err);
+        status = decode_groups(m, c, d, a, latents, own, err);
     wan_vae22_decode_end(d);
     return status;
 }
 
 wan_status wan_run_decode(wan_model *m, const float *latents, const int64_t shape[4], int group,
-                          pixel_sink sink, void *sink_user, const watcher *w, cost *only,
-                          error *err) {
-    decode_arg a = {latents, shape, group, sink, sink_user, w};
+                          bool bytes, pixel_sink sink, void *sink_user, const watcher *w,
+                          cost *only, error *err) {
+    decode_arg a = {latents, shape, group, bytes, sink, sink_user, w};
     return run_stage(m, NEED_VAE, decode_body, &a, w, only, err);
 }
 
@@ -261,6 +330,7 @@ typedef struct loop {
     int64_t n, plane; /* values in all latents; in one frame of one channel */
     float *input;     /* what the model sees */
     float *velocity, *negative;
+    float *noise;    /* for after a Turbo step */
     float *timestep; /* [frames] */
     tensor x;        /* on the device */
 } loop;
@@ -282,18 +352,18 @@ static wan_status loop_open(loop *l, const denoise *d, compute *c, size_t *own, 
     if (!l->solver)
         return err->code;
     size_t bytes = (size_t)l->n * sizeof(float);
-    int arrays = 2 + (d->guidance > 1) + (wan_solver_renoises(l->solver) && !d->renoise);
+    bool guided = d->guidance > 1, draws = wan_solver_renoises(l->solver) && !d->renoise;
+    int arrays = 2 + guided + draws;
     *own += wan_solver_bytes(d->sampler, l->n) + (size_t)arrays * bytes;
     l->timestep = calloc((size_t)d->shape[1], sizeof(float));
     if (!wan_is_dry(c)) {
         l->input = malloc(bytes);
         l->velocity = malloc(bytes);
-        l->negative = d->guidance > 1 || (wan_solver_renoises(l->solver) && !d->renoise)
-                          ? malloc(bytes)
-                          : NULL;
+        l->negative = guided ? malloc(bytes) : NULL;
+        l->noise = draws ? malloc(bytes) : NULL;
     }
-    if (!l->timestep ||
-        (!wan_is_dry(c) && (!l->input || !l->velocity || (arrays > 2 && !l->negative))))
+    if (!l->timestep || (!wan_is_dry(c) && (!l->input || !l->velocity || (guided && !l->negative) ||
+                                            (draws && !l->noise))))
         return wan_fail(err, WAN_E_MEMORY, "out of memory for %d arrays of %lld latents", arrays,
                         (long long)l->n);
     return WAN_OK;
@@ -304,14 +374,20 @@ static void loop_close(loop *l) {
     free(l->input);
     free(l->velocity);
     free(l->negative);
+    free(l->noise);
     free(l->timestep);
 }
 
-static void forward(loop *l, dit *m, compute *c, const dit_text *text, float *velocity) {
+/* Draws the noise for after the step in the meantime, if there is a meantime. */
+static void forward(loop *l, dit *m, compute *c, const dit_text *text, float *velocity,
+                    float *noise) {
     size_t mark = wan_mark(c);
     tensor x = wan_new(c, WAN_F32, 4, l->d->shape);
     wan_upload(c, x, l->input);
-    wan_download(c, velocity, wan_dit_forward(m, c, x, l->timestep, text));
+    tensor v = wan_dit_forward(m, c, x, l->timestep, text);
+    if (noise)
+        wan_noise_draw(l->d->generator, noise, l->n);
+    wan_download(c, velocity, v);
     wan_release(c, mark);
 }
 
@@ -324,9 +400,7 @@ static void guide(float *v, const float *u, int64_t n, float guidance) {
 /* Fresh noise after a Turbo step. */
 static void renoise(loop *l, int i) {
     const denoise *d = l->d;
-    const float *noise = d->renoise ? d->renoise + i * l->n : l->negative;
-    if (!d->renoise)
-        wan_noise_draw(d->generator, l->negative, l->n);
+    const float *noise = d->renoise ? d->renoise + i * l->n : l->noise;
     wan_solver_renoise(l->solver, i, d->x, noise);
     put_first(l, d->x);
 }
@@ -344,9 +418,10 @@ static wan_status loop_step(loop *l, int i, dit *m, compute *c, const dit_text *
         memcpy(l->input, d->x, (size_t)l->n * sizeof *d->x);
         put_first(l, l->input);
     }
-    forward(l, m, c, text, l->velocity);
+    bool draws = turbo && !dry && i + 1 < d->steps && !d->renoise;
+    forward(l, m, c, text, l->velocity, draws ? l->noise : NULL);
     if (negative)
-        forward(l, m, c, negative, l->negative);
+        forward(l, m, c, negative, l->negative, NULL);
     if (dry)
         return WAN_OK;
     if (settle(c, WAN_OK, err))

@@ -67,12 +67,13 @@ typedef struct denoise {
 wan_status wan_run_denoise(wan_model *m, const denoise *d, const watcher *w, cost *only,
                            error *err);
 
-/* Decodes `group` latent frames at a time and hands out pixels [3, n, H, W] of each group in order.
- */
-typedef wan_status (*pixel_sink)(void *user, const float *pixels, int64_t first, int64_t n,
+/* Decodes `group` latent frames at a time and hands out the n frames of each group in order: f32
+ * pixels [3, n, H, W], or, for `bytes`, u8 [n, H, W, 3].  A device of its own goes on decoding
+ * while the sink runs. */
+typedef wan_status (*pixel_sink)(void *user, const void *pixels, int64_t first, int64_t n,
                                  error *err);
 wan_status wan_run_decode(wan_model *m, const float *latents, const int64_t shape[4], int group,
-                          pixel_sink sink, void *sink_user, const watcher *w, cost *only,
-                          error *err);
+                          bool bytes, pixel_sink sink, void *sink_user, const watcher *w,
+                          cost *only, error *err);
 
 #endif

@@ -108,8 +108,11 @@ void wan_upload(compute *c, tensor dst, const void *src) {
 }
 
 void wan_download(compute *c, void *dst, tensor src) {
-    if (wan_ready(c))
-        c->be->download(c->device, dst, src.data, wan_bytes(src));
+    if (!wan_ready(c))
+        return;
+    c->be->download(c->device, dst, src.data, wan_bytes(src));
+    if (c->be->check)
+        c->be->check(c->device, &c->err);
 }
 
 void wan_trace(compute *c, tensor t, const char *format, ...) {

@@ -233,6 +233,15 @@ void wan_pixels_out(compute *c, tensor pixels, int64_t from, tensor x, int p) {
         c->be->op.conv.pixels_out(c, pixels, from, x, p);
 }
 
+tensor wan_pixels_u8(compute *c, tensor pixels) {
+    assert(is_planes(pixels) && pixels.dim[0] == 3);
+    tensor dst = wan_new(c, WAN_U8, WAN_DIMS(pixels.dim[1], pixels.dim[2], pixels.dim[3], 3));
+    count(c, 0, (double)wan_bytes(pixels) + wan_bytes(dst));
+    if (wan_ready(c))
+        c->be->op.conv.pixels_u8(c, dst, pixels);
+    return dst;
+}
+
 static bool are_statistics(tensor mean, tensor inv_std, int64_t n) {
     return mean.type == WAN_F32 && wan_elements(mean) == n && inv_std.type == WAN_F32 &&
            wan_elements(inv_std) == n;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* conv_ops.h - the video autoencoder's vocabulary.
- * Activations are [T, H, W, C] of c->act (f32, or bf16 where a backend has it), planes of pixels and
- * latents f32: channels last, so that a pixel is a row and a convolution a
- * matrix product. Formulas: ../shared/spec/vae.md 1, 2, 4. */
+ * Activations are [T, H, W, C] of c->act (f32, or bf16 where a backend has it), planes of pixels
+ * and latents f32: channels last, so that a pixel is a row and a convolution a matrix product.
+ * Formulas: ../shared/spec/vae.md 1, 2, 4. */
 #ifndef WAN_TENSOR_CONV_OPS_H
 #define WAN_TENSOR_CONV_OPS_H
 
@@ -68,6 +68,9 @@ tensor wan_pixels_in(compute *c, tensor pixels, int64_t from, int64_t count, int
 /* The inverse, clamped to [-1, 1]: [T, h, w, 3*p*p] -> frames [from, from + T) of pixels [3, ...,
  * h*p, w*p]. */
 void wan_pixels_out(compute *c, tensor pixels, int64_t from, tensor x, int p);
+/* Pixels f32 [3, T, H, W] in [-1, 1] -> u8 [T, H, W, 3] by truncation, floor(clamp(x / 2 + 1/2, 0,
+ * 1) * 255) in f32, as diffusers writes clips (golden/README.md); a NaN gives 0. */
+tensor wan_pixels_u8(compute *c, tensor pixels);
 /* Latents: planes [C, F, h, w], frames [from, from + count) -> [count, h, w, C] with z / inv_std +
  * mean. */
 tensor wan_latents_in(compute *c, tensor latents, int64_t from, int64_t count, tensor mean,
@@ -93,6 +96,7 @@ typedef struct conv_ops {
     void (*copy)(compute *c, tensor dst, tensor src); /* may overlap */
     void (*pixels_in)(compute *c, tensor dst, tensor pixels, int64_t from, int p);
     void (*pixels_out)(compute *c, tensor pixels, int64_t from, tensor x, int p);
+    void (*pixels_u8)(compute *c, tensor dst, tensor pixels);
     void (*latents_in)(compute *c, tensor dst, tensor latents, int64_t from, tensor mean,
                        tensor inv_std);
     void (*latents_out)(compute *c, tensor latents, int64_t from, tensor x, tensor mean,

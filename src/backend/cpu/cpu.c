@@ -122,6 +122,7 @@ const backend wan_backend_cpu = {
                     .copy = wan_cpu_copy,
                     .pixels_in = wan_cpu_pixels_in,
                     .pixels_out = wan_cpu_pixels_out,
+                    .pixels_u8 = wan_cpu_pixels_u8,
                     .latents_in = wan_cpu_latents_in,
                     .latents_out = wan_cpu_latents_out,
                 },

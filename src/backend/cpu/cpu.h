@@ -84,6 +84,7 @@ void wan_cpu_avg_down(compute *c, tensor dst, tensor x, int ft, int fs, int pad)
 void wan_cpu_copy(compute *c, tensor dst, tensor src);
 void wan_cpu_pixels_in(compute *c, tensor dst, tensor pixels, int64_t from, int p);
 void wan_cpu_pixels_out(compute *c, tensor pixels, int64_t from, tensor x, int p);
+void wan_cpu_pixels_u8(compute *c, tensor dst, tensor pixels);
 void wan_cpu_latents_in(compute *c, tensor dst, tensor latents, int64_t from, tensor mean,
                         tensor inv_std);
 void wan_cpu_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean,

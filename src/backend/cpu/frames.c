@@ -174,6 +174,24 @@ void wan_cpu_pixels_out(compute *c, tensor pixels, int64_t from, tensor x, int p
     run_rows(&o, x, pixels_out_piece);
 }
 
+static void pixels_u8_piece(void *arg, int64_t first, int64_t end, int worker) {
+    const operands *o = arg; /* single pixels */
+    int64_t plane = o->x.dim[1] * o->x.dim[2] * o->x.dim[3];
+    uint8_t *rgb = o->dst.data;
+    (void)worker;
+    for (int64_t i = first; i < end; i++)
+        for (int64_t c = 0; c < 3; c++) {
+            float v = ((const float *)o->x.data)[c * plane + i] * 0.5f + 0.5f;
+            v = v < 0 ? 0 : v > 1 ? 1 : v; /* a NaN stays one */
+            rgb[3 * i + c] = v == v ? (uint8_t)(v * 255.0f) : 0;
+        }
+}
+
+void wan_cpu_pixels_u8(compute *c, tensor dst, tensor pixels) {
+    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = pixels};
+    wan_team_run(o.d->team, wan_elements(pixels) / 3, wan_cpu_grain(3), pixels_u8_piece, &o);
+}
+
 static void latents_in_piece(void *arg, int64_t first, int64_t end, int worker) {
     const operands *o = arg; /* single pixels */
     int64_t channels = o->x.dim[0], size = o->x.dim[2] * o->x.dim[3];
