@@ -16,7 +16,9 @@
 #include <cmocka.h>
 
 #include "base/resize.h"
+#include "io/safetensors.h"
 #include "media/clip.h"
+#include "media/compare.h"
 #include "media/picture.h"
 
 #define DATA WAN_TEST_DATA "/data/media/"
@@ -49,6 +51,7 @@ typedef int64_t (*seek_fn)(void *, int64_t, int);
 // clang-format off
 WRAP(void *, malloc, (size_t n), (n), NULL)
 WRAP(void *, calloc, (size_t n, size_t size), (n, size), NULL)
+WRAP(void *, realloc, (void *p, size_t n), (p, n), NULL)
 WRAP(char *, strdup, (const char *s), (s), NULL)
 WRAP(char *, strndup, (const char *s, size_t n), (s, n), NULL)
 WRAP(void *, av_malloc, (size_t n), (n), NULL)
@@ -108,6 +111,29 @@ static bool inspect_clip(const char *name, error *err) {
     return status == WAN_OK;
 }
 
+static bool compare_clips(const char *name, error *err) {
+    char a[128], b[128], sheet[128];
+    comparison c;
+    snprintf(a, sizeof a, "%s/%s", folder, name);
+    snprintf(b, sizeof b, "%s/b.safetensors", folder);
+    snprintf(sheet, sizeof sheet, "%s/sheet.png", folder);
+    if (wan_compare(a, b, NULL, &c, err) != WAN_OK)
+        return false;
+    wan_status status = wan_compare_sheet(a, b, &c, 8, NULL, sheet, err);
+    wan_comparison_close(&c);
+    if (status == WAN_OK)
+        unlink(sheet);
+    return status == WAN_OK;
+}
+
+static void write_tensors(const char *name) {
+    static uint8_t rgb[2 * 32 * 32 * 3];
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    named_tensor n = {"frames", wan_tensor(WAN_U8, WAN_DIMS(2, 32, 32, 3), rgb)};
+    assert_int_equal(wan_safetensors_write(path, &n, 1, NULL, NULL), WAN_OK);
+}
+
 static bool stretch(const char *name, error *err) {
     (void)name;
     static const uint8_t src[5 * 7 * 3];
@@ -151,6 +177,12 @@ static void every_allocation(void **state) {
         if (i < 2)
             each_fails(inspect_clip, clips[i]);
     }
+    write_tensors("b.safetensors");
+    each_fails(compare_clips, "b.safetensors");
+    each_fails(compare_clips, "a.png");
+    each_fails(compare_clips, "a.mp4");
+    each_fails(compare_clips, "a.webm");
+    each_fails(compare_clips, "a.y4m");
     DIR *d = opendir(folder);
     for (struct dirent *e; (e = readdir(d)) != NULL;)
         unlinkat(dirfd(d), e->d_name, 0);
