@@ -33,6 +33,12 @@ static const command list[] = {
       "Reports wall and CPU seconds, operations and memory of each stage, and go or no-go against a budget.  The weights are "
       "those of -m, or full-size random ones (--synthetic), whose pictures mean nothing.",
       wan_command_bench },
+    { "quality", FOR_QUALITY, 2, "A B",
+      "say how far one clip is from another",
+      "A and B are runs of the same seed: .safetensors of wan generate or wan stage decode, a folder of numbered PNG files or "
+      "NAME-%05d.png, or a video.  Reports PSNR, SSIM and mean absolute error of the clip, the median and the worst chunk.  "
+      "Videos have lost something themselves: compare tensors or PNG files where you can.",
+      wan_command_quality },
 };
 // clang-format on
 

@@ -20,6 +20,7 @@
 #define G_MODEL "The model"
 #define G_CONVERT "The new file"
 #define G_BENCH "The bench"
+#define G_QUALITY "The comparison"
 #define G_RUN "This run"
 
 enum {
@@ -28,7 +29,8 @@ enum {
     TST = FOR_SELFTEST,
     INS = FOR_INSPECT,
     BEN = FOR_BENCH,
-    CON = FOR_CONVERT
+    CON = FOR_CONVERT,
+    QUA = FOR_QUALITY
 };
 
 // clang-format off
@@ -52,7 +54,7 @@ static const param table[] = {
       "quality of .mp4 (1 to 51) and .webm (0 to 63), lower is better (default: 16 and 30)" },
     { "no-metadata",  0,   PARAM_FLAG,    AT(no_metadata),   0, 0,     NULL,      G_CLIP, GEN, true,
       "keep the settings out of the clip" },
-    { "overwrite",    'y', PARAM_FLAG,    AT(overwrite),     0, 0,     NULL,      G_CLIP, GEN | STG | CON, false,
+    { "overwrite",    'y', PARAM_FLAG,    AT(overwrite),     0, 0,     NULL,      G_CLIP, GEN | STG | CON | QUA, false,
       "replace an output that exists" },
 
     { "in",           0,   PARAM_PATH,    AT(input),         0, 0,     "FILE",    G_STAGE, STG, false,
@@ -108,6 +110,20 @@ static const param table[] = {
     { "max-rss",      0,   PARAM_REAL,    AT(max_rss),       1e-3, 1e9, "MIB",     G_BENCH, BEN, false,
       "no-go, and exit status 1, if more memory was resident at any time" },
 
+    { "each",         0,   PARAM_PATH,    AT(each),          0, 0,     "WHAT",    G_QUALITY, QUA, false,
+      "a line for each chunk (what one latent frame decodes to: the first frame, then four at a time), each frame, or none "
+      "(default: chunk)" },
+    { "sheet",        0,   PARAM_PATH,    AT(sheet),         0, 0,     "OUT.png", G_QUALITY, QUA, false,
+      "contact sheet of up to six frames, the worst among them: a row of A, of B, and of their amplified difference" },
+    { "amplify",      0,   PARAM_INT,     AT(amplify),       1, 255,   "N",       G_QUALITY, QUA, false,
+      "how many times the difference on the sheet is amplified (default: 8)" },
+    { "min-psnr",     0,   PARAM_REAL,    AT(min_psnr),      0, 200,   "DB",      G_QUALITY, QUA, false,
+      "exit status 1 if the worst chunk's PSNR is lower" },
+    { "min-ssim",     0,   PARAM_REAL,    AT(min_ssim),      0, 1,     "S",       G_QUALITY, QUA, false,
+      "exit status 1 if the worst chunk's SSIM is lower" },
+    { "max-mae",      0,   PARAM_REAL,    AT(max_mae),       0, 255,   "LEVELS",  G_QUALITY, QUA, false,
+      "exit status 1 if the worst chunk's mean absolute error, of 255, is higher" },
+
     { "device",       0,   PARAM_PATH,    AT(model.device),  0, 0,     "NAME",    G_RUN, GEN | STG | TST | BEN, true,
       "where to compute: cpu" },
     { "precision",    0,   PARAM_PATH,    AT(model.precision), 0, 0,   "NAME",    G_RUN, GEN | STG | TST | BEN, true,
@@ -120,7 +136,7 @@ static const param table[] = {
       "print the settings and the memory plan, compute nothing" },
     { "json",         0,   PARAM_FLAG,    AT(json),          0, 0,     NULL,      G_RUN, FOR_ALL, false,
       "one JSON object per event on standard output" },
-    { "quiet",        'q', PARAM_FLAG,    AT(quiet),         0, 0,     NULL,      G_RUN, GEN | STG | TST | BEN | CON, false,
+    { "quiet",        'q', PARAM_FLAG,    AT(quiet),         0, 0,     NULL,      G_RUN, GEN | STG | TST | BEN | CON | QUA, false,
       "say nothing but errors and warnings" },
     { "help",         'h', PARAM_FLAG,    AT(help),          0, 0,     NULL,      G_RUN, FOR_ALL, false,
       "print this and stop" },
@@ -131,6 +147,7 @@ void wan_request_init(request *r) {
     *r = (request){.crf = -1};
     wan_params_init(&r->clip);
     r->clip.guidance = r->clip.shift = -1;
+    r->min_psnr = r->min_ssim = r->max_mae = -1;
 }
 
 const param *wan_params_table(size_t *count) {

@@ -38,6 +38,10 @@ typedef struct request {
     const char *synthetic, *stage;    /* of bench */
     int layers;
     double max_seconds, max_rss; /* budgets of bench; 0: none.  RSS in MiB */
+
+    const char *sheet, *each; /* of quality */
+    int amplify;
+    double min_psnr, min_ssim, max_mae; /* bars of quality; negative: none */
 } request;
 
 typedef enum param_type {
@@ -61,7 +65,8 @@ enum {
     FOR_INSPECT = 8,
     FOR_BENCH = 16,
     FOR_CONVERT = 32,
-    FOR_ALL = 63
+    FOR_QUALITY = 64,
+    FOR_ALL = 127
 };
 
 typedef struct param {
