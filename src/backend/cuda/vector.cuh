@@ -28,6 +28,10 @@ DEVICE void from_float(bf16 *to, float v) {
     *to = __float2bfloat16_rn(v);
 }
 
+DEVICE bool aligned_on_device(const void *p) {
+    return (uintptr_t)p % 16 == 0;
+}
+
 /* 8 numbers; p is 16-byte aligned. */
 DEVICE void load_wide(float (&v)[WIDE], const float *p) {
     float4 a = reinterpret_cast<const float4 *>(p)[0], b = reinterpret_cast<const float4 *>(p)[1];
