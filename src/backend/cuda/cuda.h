@@ -12,13 +12,12 @@
 
 #include <cuda_runtime.h>
 
-#include "backend/backend.h"
-
 #ifdef __cplusplus
-extern "C" {
+extern "C" { /* of the C headers, too */
 #endif
 
-typedef struct cuda_weights cuda_weights; /* device.c */
+#include "backend/backend.h"
+
 typedef struct cuda_lt cuda_lt;           /* lt.c: cuBLASLt, loaded at run time */
 
 typedef struct cuda_device {
@@ -29,7 +28,6 @@ typedef struct cuda_device {
     precision precision;
     cudaStream_t stream;
     cuda_lt *lt; /* NULL: cuBLASLt was not found */
-    cuda_weights *weights;
 } cuda_device;
 
 static inline cuda_device *wan_cuda_device(compute *c) {
@@ -83,6 +81,7 @@ void wan_cuda_avg_down(compute *c, tensor dst, tensor x, int ft, int fs, int pad
 void wan_cuda_copy(compute *c, tensor dst, tensor src);
 void wan_cuda_pixels_in(compute *c, tensor dst, tensor pixels, int64_t from, int p);
 void wan_cuda_pixels_out(compute *c, tensor pixels, int64_t from, tensor x, int p);
+void wan_cuda_pixels_u8(compute *c, tensor dst, tensor pixels);
 void wan_cuda_latents_in(compute *c, tensor dst, tensor latents, int64_t from, tensor mean,
                          tensor inv_std);
 void wan_cuda_latents_out(compute *c, tensor latents, int64_t from, tensor x, tensor mean,
@@ -141,6 +140,7 @@ typedef struct attention_args {
     int64_t last_key_count;
     const float *bias; /* f32 [heads, 2 * reach - 1] at [key - query + reach - 1], or NULL */
     int64_t reach;
+    void *workspace; /* as much as wan_cuda_attention_workspace said; not for sm90 */
 } attention_args;
 bool wan_cuda_attention_sm90(const cuda_device *d, const attention_args *a, cudaError_t *e);
 cudaError_t wan_cuda_attention_any(const cuda_device *d, const attention_args *a, dtype type);

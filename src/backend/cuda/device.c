@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The device: memory, weights, and the table of ops. */
+#include "backend/cuda/device.h"
+
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backend/cuda/lt.h"
+
+wan_status wan_cuda_status(cudaError_t e, const char *what, error *err) {
+    if (e == cudaSuccess)
+        return WAN_OK;
+    return wan_fail(err, e == cudaErrorMemoryAllocation ? WAN_E_MEMORY : WAN_E_DEVICE,
+                    "cuda: %s: %s", what, cudaGetErrorString(e));
+}
+
+bool wan_cuda_ok(compute *c, cudaError_t e, const char *what) {
+    return wan_cuda_status(e, what, &c->err) == WAN_OK;
+}
+
+bool wan_cuda_launched(compute *c, const char *what) {
+    return wan_cuda_ok(c, cudaGetLastError(), what);
+}
+
+/* What only this file touches, behind the part all kernels see. */
+typedef struct whole_device {
+    cuda_device d;
+    cudaMemPool_t pool;
+    cuda_upload *upload;
+    cudaEvent_t sent[2]; /* downloads under way */
+    error err; /* of calls that cannot return one; reported by the next that can */
+} whole_device;
+
+/* ------------------------------------------------------------------------------ open and close */
+
+static size_t fixed_bytes(int threads) {
+    (void)threads;
+    return 0; /* of the host; the pinned buffers are there before a plan is made */
+}
+
+static void device_close(void *device) {
+    whole_device *w = device;
+    if (!w)
+        return;
+    cudaSetDevice(w->d.ordinal);
+    if (w->d.stream)
+        cudaStreamSynchronize(w->d.stream);
+    wan_cuda_lt_close(w->d.lt);
+    wan_cuda_upload_close(w->upload);
+    for (int i = 0; i < 2; i++)
+        if (w->sent[i])
+            cudaEventDestroy(w->sent[i]);
+    if (w->pool)
+        cudaMemPoolDestroy(w->pool);
+    if (w->d.stream)
+        cudaStreamDestroy(w->d.stream);
+    free(w);
+}
+
+static cudaError_t open_pool(whole_device *w) {
+    cudaMemPoolProps props = {
+        .allocType = cudaMemAllocationTypePinned,
+        .location = {.type = cudaMemLocationTypeDevice, .id = w->d.ordinal},
+    };
+    /* Freed scratch stays in the pool for the next stage; alloc trims it when memory is short. */
+    uint64_t keep = UINT64_MAX;
+    cudaError_t e = cudaMemPoolCreate(&w->pool, &props);
+    return e ? e : cudaMemPoolSetAttribute(w->pool, cudaMemPoolAttrReleaseThreshold, &keep);
+}
+
+static void *device_open(const device_options *o, error *err) {
+    whole_device *w = calloc(1, sizeof *w);
+    struct cudaDeviceProp props;
+    if (!w) {
+        wan_fail(err, WAN_E_MEMORY, "cuda: no memory for a device");
+        return NULL;
+    }
+    w->d.ordinal = o->ordinal;
+    w->d.precision = o->precision;
+    cudaError_t e = cudaSetDevice(o->ordinal);
+    if (!e)
+        e = cudaGetDeviceProperties(&props, o->ordinal);
+    if (!e)
+        e = cudaStreamCreateWithFlags(&w->d.stream, cudaStreamNonBlocking);
+    for (int i = 0; i < 2 && !e; i++)
+        e = cudaEventCreateWithFlags(&w->sent[i], cudaEventDisableTiming);
+    if (!e)
+        e = open_pool(w);
+    if (wan_cuda_status(e, "open", err))
+        goto failed;
+    w->d.sm = 10 * props.major + props.minor;
+    w->d.multiprocessors = props.multiProcessorCount;
+    w->d.shared_bytes = props.sharedMemPerBlockOptin;
+    if (w->d.sm < 80) {
+        wan_fail(err, WAN_E_DEVICE,
+                 "cuda:%d: %s has compute capability %d.%d, at least 8.0 is needed", o->ordinal,
+                 props.name, props.major, props.minor);
+        goto failed;
+    }
+    w->upload = wan_cuda_upload_open(o->threads, err);
+    if (!w->upload)
+        goto failed;
+    error why = {0};
+    w->d.lt = wan_cuda_lt_open(&w->d, &why);
+    if (!w->d.lt)
+        wan_log(o->log, WAN_LOG_WARN, "%s; own matrix products are slower", why.message);
+    return w;
+failed:
+    device_close(w);
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------------- memory */
+
+static void *device_alloc(void *device, size_t bytes, error *err) {
+    whole_device *w = device;
+    void *p = NULL;
+    cudaSetDevice(w->d.ordinal); /* a thread's first call may be this one */
+    cudaError_t e = cudaMallocFromPoolAsync(&p, bytes ? bytes : 1, w->pool, w->d.stream);
+    if (e == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        cudaStreamSynchronize(w->d.stream);
+        cudaMemPoolTrimTo(w->pool, 0);
+        e = cudaMallocFromPoolAsync(&p, bytes ? bytes : 1, w->pool, w->d.stream);
+    }
+    if (e) {
+        size_t free_ = 0, total = 0;
+        cudaGetLastError();
+        cudaMemGetInfo(&free_, &total);
+        wan_fail(err, WAN_E_MEMORY, "cuda: %zu bytes do not fit: %zu of %zu bytes are free (%s)",
+                 bytes, free_, total, cudaGetErrorString(e));
+        return NULL;
+    }
+    return p;
+}
+
+static void device_free(void *device, void *p, size_t bytes) {
+    whole_device *w = device;
+    (void)bytes;
+    if (p)
+        cudaFreeAsync(p, w->d.stream);
+}
+
+static void device_upload(void *device, void *dst, const void *src, size_t bytes) {
+    whole_device *w = device;
+    wan_cuda_upload(w->upload, w->d.stream, dst, src, bytes, &w->err);
+}
+
+static void device_download(void *device, void *dst, const void *src, size_t bytes) {
+    whole_device *w = device;
+    cudaError_t e = cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, w->d.stream);
+    if (!e)
+        e = cudaStreamSynchronize(w->d.stream);
+    wan_cuda_status(e, "copy from the device", &w->err);
+}
+
+static void download_begin(void *device, int slot, void *dst, const void *src, size_t bytes) {
+    whole_device *w = device;
+    cudaError_t e = cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, w->d.stream);
+    if (!e)
+        e = cudaEventRecord(w->sent[slot], w->d.stream);
+    wan_cuda_status(e, "copy from the device", &w->err);
+}
+
+static void download_end(void *device, int slot) {
+    whole_device *w = device;
+    wan_cuda_status(cudaEventSynchronize(w->sent[slot]), "copy from the device", &w->err);
+}
+
+static void *host_alloc(void *device, size_t bytes, error *err) {
+    void *p = NULL;
+    (void)device;
+    if (wan_cuda_status(cudaHostAlloc(&p, bytes, cudaHostAllocDefault), "pinned memory", err))
+        return NULL;
+    return p;
+}
+
+static void host_free(void *device, void *p) {
+    (void)device;
+    cudaFreeHost(p);
+}
+
+static wan_status device_check(void *device, error *err) {
+    whole_device *w = device;
+    if (!w->err.code)
+        wan_cuda_status(cudaGetLastError(), "kernel", &w->err);
+    if (!w->err.code)
+        return WAN_OK;
+    wan_fail(err, w->err.code, "%s", w->err.message);
+    w->err = (error){0};
+    return err ? err->code : WAN_E_DEVICE;
+}
+
+/* ------------------------------------------------------------------------------------ weights */
+
+static dtype placed_type(precision p, tensor host, weight_use use) {
+    if (use == WAN_USE_MATRIX)
+        return host.type;
+    return p == WAN_PRECISION_F32 ? WAN_F32 : WAN_BF16;
+}
+
+static tensor device_place(void *device, tensor host, weight_use use, error *err) {
+    whole_device *w = device;
+    tensor t = host;
+    t.type = placed_type(w->d.precision, host, use);
+    t.data = device_alloc(device, wan_bytes(t), err);
+    if (!t.data)
+        return t;
+    if (use == WAN_USE_MATRIX) {
+        wan_cuda_upload(w->upload, w->d.stream, t.data, host.data, wan_bytes(host), err);
+    } else {
+        void *stored = device_alloc(device, wan_bytes(host), err);
+        if (stored &&
+            !wan_cuda_upload(w->upload, w->d.stream, stored, host.data, wan_bytes(host), err))
+            wan_cuda_status(wan_cuda_pack_conv(t.data, t.type, stored, host,
+                                               use == WAN_USE_CONV_CHANNELS_LAST, w->d.stream),
+                            "pack a convolution", err);
+        device_free(device, stored, wan_bytes(host));
+    }
+    if (err->code) {
+        device_free(device, t.data, wan_bytes(t));
+        t.data = NULL;
+    }
+    return t;
+}
+
+void *wan_cuda_weight(compute *c, tensor w) {
+    (void)c;
+    return w.data;
+}
+
+/* ------------------------------------------------------------------------------------ plug-in */
+
+static const backend cuda = {
+    .name = "cuda",
+    .half_activations = true,
+    .own_memory = true,
+    .precisions =
+        1u << WAN_PRECISION_F32 | 1u << WAN_PRECISION_BF16 | 1u << WAN_PRECISION_FP8,
+    .best = WAN_PRECISION_BF16,
+    .tokens_together = 32768,
+    .pixels_together = 900000,
+    .fixed_bytes = fixed_bytes,
+    .open = device_open,
+    .close = device_close,
+    .alloc = device_alloc,
+    .free = device_free,
+    .upload = device_upload,
+    .download = device_download,
+    .download_begin = download_begin,
+    .download_end = download_end,
+    .host_alloc = host_alloc,
+    .host_free = host_free,
+    .check = device_check,
+    .place = device_place,
+    .placed_type = placed_type,
+    .workspace =
+        {
+            .linear = wan_cuda_linear_workspace,
+            .attention = wan_cuda_attention_workspace,
+            .conv = wan_cuda_conv_workspace,
+        },
+    .op =
+        {
+            .linear = wan_cuda_linear,
+            .add = wan_cuda_add,
+            .add_gated = wan_cuda_add_gated,
+            .layer_norm = wan_cuda_layer_norm,
+            .norm_modulate = wan_cuda_norm_modulate,
+            .rms_norm = wan_cuda_rms_norm,
+            .qk_norm_rope = wan_cuda_qk_norm_rope,
+            .attention = wan_cuda_attention,
+            .mul = wan_cuda_mul,
+            .activate = wan_cuda_activate,
+            .rows = wan_cuda_rows,
+            .add_vector = wan_cuda_add_vector,
+            .patchify = wan_cuda_patchify,
+            .unpatchify = wan_cuda_unpatchify,
+            .conv =
+                {
+                    .conv3d = wan_cuda_conv3d,
+                    .conv2d = wan_cuda_conv2d,
+                    .pixel_norm = wan_cuda_pixel_norm,
+                    .dup_up = wan_cuda_dup_up,
+                    .avg_down = wan_cuda_avg_down,
+                    .copy = wan_cuda_copy,
+                    .pixels_in = wan_cuda_pixels_in,
+                    .pixels_out = wan_cuda_pixels_out,
+                    .pixels_u8 = wan_cuda_pixels_u8,
+                    .latents_in = wan_cuda_latents_in,
+                    .latents_out = wan_cuda_latents_out,
+                },
+        },
+};
+
+static int count_devices(error *err) {
+    int n = 0, driver = 0;
+    if (cudaDriverGetVersion(&driver) || driver == 0) {
+        wan_fail(err, WAN_E_DEVICE, "cuda: this machine has no NVIDIA driver");
+        return 0;
+    }
+    if (wan_cuda_status(cudaGetDeviceCount(&n), "count devices", err))
+        return 0;
+    if (n == 0)
+        wan_fail(err, WAN_E_DEVICE, "cuda: this machine has no NVIDIA GPU");
+    return n;
+}
+
+static void describe(void (*line)(void *user, const char *what, const char *is), void *user) {
+    int driver = 0, runtime = 0, n = 0;
+    char text[512], name[32];
+    error err = {0};
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    snprintf(text, sizeof text, driver ? "CUDA %d.%d" : "none", driver / 1000, driver % 1000 / 10);
+    line(user, "driver", text);
+    snprintf(text, sizeof text, "CUDA %d.%d", runtime / 1000, runtime % 1000 / 10);
+    line(user, "runtime", text);
+    n = count_devices(&err);
+    if (!n)
+        line(user, "devices", err.message);
+    for (int i = 0; i < n; i++) {
+        struct cudaDeviceProp p;
+        size_t free_ = 0, total = 0;
+        if (cudaSetDevice(i) || cudaGetDeviceProperties(&p, i) || cudaMemGetInfo(&free_, &total))
+            continue;
+        snprintf(name, sizeof name, "cuda:%d", i);
+        snprintf(text, sizeof text,
+                 "%s, compute capability %d.%d, %d multiprocessors, %.1f of %.1f GiB free%s",
+                 p.name, p.major, p.minor, p.multiProcessorCount, (double)free_ / 0x1p30,
+                 (double)total / 0x1p30,
+                 p.major < 8             ? "; too old, at least 8.0 is needed"
+                 : p.major == 9          ? "; Hopper kernels (wgmma)"
+                                         : "; mma kernels");
+        line(user, name, text);
+    }
+    wan_cuda_lt_describe(text, sizeof text);
+    line(user, "cuBLASLt", text);
+}
+
+__attribute__((visibility("default"))) const backend_plugin *wan_cuda_plugin(void);
+
+const backend_plugin *wan_cuda_plugin(void) {
+    static const backend_plugin plugin = {WAN_PLUGIN_ABI, &cuda, count_devices, describe};
+    return &plugin;
+}
