@@ -387,28 +387,37 @@ static tensor feed_forward(compute *c, const dit_block *b, tensor x) {
     return wan_linear(c, wan_linear(c, x, &b->up, WAN_GELU_TANH), &b->down, WAN_NONE);
 }
 
-/* x changes in place, one group after another; nothing of a group's temporaries survives it. */
+/* What self-attention sees of a group. */
+static tensor self_input(compute *c, const dit_config *cfg, tensor x, tensor m, const group *g) {
+    return wan_norm_modulate(c, group_rows(x, g), modulate(m, SHIFT_A * cfg->dim, g),
+                             modulate(m, SCALE_A * cfg->dim, g), cfg->eps);
+}
+
+/* x changes in place, one group after another; nothing of a group's temporaries survives it.  A
+ * clip that is one group keeps what its keys were made from; else that is made again, which costs
+ * less than keeping it. */
 static void block_forward(compute *c, const dit_config *cfg, const dit_block *b, tensor x,
                           const dit_time *time, const rope *r, tensor text_k, tensor text_v,
                           int64_t padding) {
     int64_t d = cfg->dim;
     size_t mark = wan_mark(c);
-    tensor m = wan_add_vector(c, time->e0, b->modulation);
+    tensor m = wan_add_vector(c, time->e0, b->modulation), h = {0};
     tensor k = wan_new(c, c->act, 2, x.dim), v = wan_new(c, c->act, 2, x.dim);
     size_t inner = wan_mark(c);
+    bool one = group_at(c, time, r, 0).frames == r->grid[0];
     for (int64_t f = 0; f < r->grid[0];) {
         group g = group_at(c, time, r, f);
-        tensor h = wan_norm_modulate(c, group_rows(x, &g), modulate(m, SHIFT_A * d, &g),
-                                     modulate(m, SCALE_A * d, &g), cfg->eps);
+        h = self_input(c, cfg, x, m, &g);
         self_keys(c, cfg, &b->self, h, group_rows(k, &g), group_rows(v, &g), &g.turn);
-        wan_release(c, inner);
+        if (!one)
+            wan_release(c, inner);
         f += g.frames;
     }
     for (int64_t f = 0; f < r->grid[0];) {
         group g = group_at(c, time, r, f);
         tensor s = group_rows(x, &g);
-        tensor h = wan_norm_modulate(c, s, modulate(m, SHIFT_A * d, &g),
-                                     modulate(m, SCALE_A * d, &g), cfg->eps);
+        if (!one)
+            h = self_input(c, cfg, x, m, &g);
         wan_add_gated(c, s, attend(c, cfg, &b->self, h, k, v, &g.turn, 1),
                       modulate(m, GATE_A * d, &g));
         wan_release(c, inner);
