@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Convolutions of any shape in bf16, sums in f32, with mma.m16n8k16 and cp.async (sm_80 and up).
+ *
+ * A block of 8 warps makes a tile of 128 pixels x COLS channels (128, 64 or 16, the least that
+ * holds all of a narrow result) in steps of 32 input channels of one tap.  Three stages of both
+ * operands, 16 KiB each, are on their way: two blocks share a multiprocessor, and two steps of
+ * loads hide behind the products.  Rows of 64 bytes are kept as four 16-byte pieces in an order
+ * that changes every second row, so that ldmatrix meets no bank twice.  Channels are fetched 8 or 4
+ * at a time as they divide, else one by one. Pixels outside are zeros that cp.async fills in. */
+#include "backend/cuda/gather.cuh"
+
+enum { SPAN = 32, STAGES = 3, PIECES = SPAN / WIDE };
+
+/* Byte of channel c (a multiple of the vector) of a row, in a tile of rows of SPAN channels. */
+DEVICE int swizzled(int row, int c) {
+    return row * SPAN * 2 + ((c / WIDE) ^ (row / 2 % PIECES)) * 16 + c % WIDE * 2;
+}
+
+/* BYTES at `from` into shared memory, or zeros. */
+template <int BYTES> DEVICE void fetch(uint32_t to, const void *from, bool real) {
+    int count = real ? BYTES : 0;
+    if (BYTES == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+                     "r"(count)
+                     : "memory");
+    else if (BYTES == 8)
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from), "r"(count)
+                     : "memory");
+    else
+        asm volatile("st.shared.u16 [%0], %1;" ::"r"(to),
+                     "h"(real ? *(const unsigned short *)from : (unsigned short)0)
+                     : "memory");
+}
+
+DEVICE void fetch_done() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+template <int LEFT> DEVICE void fetch_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
+}
+
+/* Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8. */
+DEVICE void load_matrices(uint32_t (&r)[4], uint32_t at) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(at)
+                 : "memory");
+}
+
+DEVICE void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
+                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/* Warps stand in a grid of DOWN x ACROSS; each has BLOCKS_M x 16 pixels and BLOCKS_N x 8 channels.
+ */
+template <int COLS> struct shape {
+    static constexpr int across = COLS == 128 ? 4 : COLS == 64 ? 2 : 1, down = 8 / across;
+    static constexpr int blocks_m = ROWS / down / 16, blocks_n = COLS / across / 8;
+    static constexpr int pixel_bytes = ROWS * SPAN * 2, stage = pixel_bytes + COLS * SPAN * 2;
+};
+
+/* One step's pixels and weights into a stage. */
+template <int COLS, int VEC>
+DEVICE void fetch_step(const conv_args &a, const row_places &p, const step_place &s, int col,
+                       uint32_t stage) {
+    constexpr int each = SPAN / VEC;
+#pragma unroll(VEC == 1 ? 4 : 8)
+    for (int k = 0; k < ROWS * each / TILE_THREADS; k++) {
+        int q = k * TILE_THREADS + threadIdx.x, row = q / each, c = q % each * VEC;
+        const bf16 *from = pixel_seen<bf16>(a, p, row, s);
+        bool real = from && s.c + c < a.in;
+        fetch<VEC * 2>(stage + swizzled(row, c), real ? from + s.c + c : (const bf16 *)a.x, real);
+    }
+    stage += shape<COLS>::pixel_bytes;
+#pragma unroll(VEC == 1 ? 4 : 8)
+    for (int k = 0; k * TILE_THREADS < COLS * each; k++) {
+        int q = k * TILE_THREADS + threadIdx.x, row = q / each, c = q % each * VEC, o = col + row;
+        bool real = o < a.out && s.c + c < a.in;
+        const bf16 *from = (const bf16 *)weight_row(a, 2, s, real ? o : 0);
+        if (q < COLS * each)
+            fetch<VEC * 2>(stage + swizzled(row, c), real ? from + c : (const bf16 *)a.weight, real);
+    }
+}
+
+template <int COLS>
+DEVICE void multiply_step(float (&sum)[shape<COLS>::blocks_m][shape<COLS>::blocks_n][4],
+                          uint32_t stage) {
+    typedef shape<COLS> s;
+    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    int row = warp / s::across * s::blocks_m * 16 + lane % 16;
+    int out = warp % s::across * s::blocks_n * 8 + lane / 16 * 8 + lane % 8;
+    uint32_t weights = stage + s::pixel_bytes;
+#pragma unroll
+    for (int k = 0; k < SPAN; k += 16) {
+        uint32_t x[s::blocks_m][4], w[s::blocks_n / 2][4];
+#pragma unroll
+        for (int m = 0; m < s::blocks_m; m++)
+            load_matrices(x[m], stage + swizzled(row + 16 * m, k + lane / 16 * 8));
+#pragma unroll
+        for (int n = 0; n < s::blocks_n / 2; n++)
+            load_matrices(w[n], weights + swizzled(out + 16 * n, k + lane / 8 % 2 * 8));
+#pragma unroll
+        for (int m = 0; m < s::blocks_m; m++)
+#pragma unroll
+            for (int n = 0; n < s::blocks_n; n++)
+                multiply(sum[m][n], x[m], w[n / 2][n % 2 * 2], w[n / 2][n % 2 * 2 + 1]);
+    }
+}
+
+/* Channels o and o + 1 of a pixel; o may be past the last. */
+DEVICE void put_pair(const conv_args &a, int64_t pixel, int o, float v0, float v1, bool pairs) {
+    bf16 *dst = (bf16 *)a.dst + pixel;
+    if (pixel < 0 || o >= a.out)
+        return;
+    if (a.bias)
+        v0 += a.bias[o];
+    if (a.bias && o + 1 < a.out)
+        v1 += a.bias[o + 1];
+    bf16 *to = dst + channel_place(a, o);
+    if (pairs) {
+        float x = 0, y = 0;
+        if (a.add)
+            unpack_pair(x, y, *(uint32_t *)to);
+        *(uint32_t *)to = pack_pair(v0 + x, v1 + y);
+        return;
+    }
+    from_float(to, v0 + (a.add ? to_float(*to) : 0));
+    if (o + 1 >= a.out)
+        return;
+    to = dst + channel_place(a, o + 1);
+    from_float(to, v1 + (a.add ? to_float(*to) : 0));
+}
+
+/* Lane l has of each 16 x 8 block channels l % 4 * 2 and the next, of pixels l / 4 and 8 further. */
+template <int COLS>
+DEVICE void put_sums(const conv_args &a, const row_places &p, int col,
+                     const float (&sum)[shape<COLS>::blocks_m][shape<COLS>::blocks_n][4]) {
+    typedef shape<COLS> s;
+    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    int row = warp / s::across * s::blocks_m * 16 + lane / 4;
+    int out = col + warp % s::across * s::blocks_n * 8 + lane % 4 * 2;
+    bool pairs = a.out / a.split % 2 == 0 && (uintptr_t)a.dst % 4 == 0;
+#pragma unroll
+    for (int m = 0; m < s::blocks_m; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int64_t pixel = pixel_place(a, p, row + 16 * m + 8 * half);
+#pragma unroll
+            for (int n = 0; n < s::blocks_n; n++)
+                put_pair(a, pixel, out + 8 * n, sum[m][n][2 * half], sum[m][n][2 * half + 1],
+                         pairs);
+        }
+}
+
+template <int COLS, int VEC>
+static __global__ void __launch_bounds__(TILE_THREADS, 2)
+    conv_tile(const __grid_constant__ conv_args a, int64_t tiles) {
+    extern __shared__ __align__(128) uint8_t space[];
+    __shared__ row_places places;
+    typedef shape<COLS> s;
+    float sum[s::blocks_m][s::blocks_n][4] = {};
+    int64_t first = tile_pixel(tiles);
+    int col = (int)(blockIdx.x % tiles) * COLS;
+    uint32_t stages = (uint32_t)__cvta_generic_to_shared(space);
+    step_place at = {first_tap(a, first), 0, 0, 0};
+    int steps = (a.kt - at.i) * a.kh * a.kw * (((int)a.in + SPAN - 1) / SPAN);
+    find_places(places, a, first);
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; i++) {
+        if (i < steps) {
+            fetch_step<COLS, VEC>(a, places, at, col, stages + i * s::stage);
+            next_step(at, a, SPAN);
+        }
+        fetch_done();
+    }
+    int now = 0, next = STAGES - 1;
+    for (int i = 0; i < steps; i++) {
+        fetch_wait<STAGES - 2>();
+        __syncthreads(); /* this step is there for all, and the last one is done with */
+        if (i + STAGES - 1 < steps) {
+            fetch_step<COLS, VEC>(a, places, at, col, stages + next * s::stage);
+            next_step(at, a, SPAN);
+        }
+        fetch_done();
+        multiply_step<COLS>(sum, stages + now * s::stage);
+        now = now + 1 == STAGES ? 0 : now + 1;
+        next = next + 1 == STAGES ? 0 : next + 1;
+    }
+    put_sums<COLS>(a, places, col, sum);
+}
+
+template <int COLS, int VEC>
+static cudaError_t launch(const cuda_device *d, const conv_args *a) {
+    int bytes = STAGES * shape<COLS>::stage;
+    int64_t tiles = ceil_div(a->out, COLS), blocks = ceil_div(out_pixels(*a), ROWS) * tiles;
+    cudaError_t e = cudaFuncSetAttribute(conv_tile<COLS, VEC>,
+                                         cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    if (e != cudaSuccess)
+        return e;
+    conv_tile<COLS, VEC><<<(unsigned)blocks, TILE_THREADS, bytes, d->stream>>>(*a, tiles);
+    return cudaGetLastError();
+}
+
+template <int VEC> static cudaError_t launch_for(const cuda_device *d, const conv_args *a) {
+    return a->out <= 16   ? launch<16, VEC>(d, a)
+           : a->out <= 64 ? launch<64, VEC>(d, a)
+                          : launch<128, VEC>(d, a);
+}
+
+cudaError_t wan_cuda_conv_bf16(const cuda_device *d, const conv_args *a) {
+    uintptr_t all = (uintptr_t)a->x | (uintptr_t)a->past | (uintptr_t)a->weight;
+    if (a->in % 8 == 0 && all % 16 == 0)
+        return launch_for<8>(d, a);
+    if (a->in % 4 == 0 && all % 8 == 0)
+        return launch_for<4>(d, a);
+    return launch_for<1>(d, a);
+}
