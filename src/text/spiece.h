@@ -40,8 +40,8 @@ typedef struct spiece {
 
 /* `name` stands for the bytes in messages.  On failure nothing is left in s. */
 wan_status wan_spiece_read(spiece *s, const void *bytes, size_t size, const char *name, error *err);
-/* From a spiece.model, a safetensors file with a tensor spiece_model, or a GGUF with a tokenizer.
- */
+/* From a spiece.model, a safetensors file with a tensor spiece_model (of a file of all parts:
+ * text_encoder.spiece_model), or a GGUF with a tokenizer. */
 wan_status wan_spiece_open(spiece *s, const char *path, error *err);
 void wan_spiece_free(spiece *s);
 

@@ -7,8 +7,7 @@
 #include "io/gguf.h"
 #include "io/mapfile.h"
 #include "io/safetensors.h"
-#include "text/spiece.h"
-#include "text/utf8.h"
+#include "text/spiece_write.h"
 
 /* -------------------------------------------------------------------------------------------------------
  * GGUF */
@@ -159,14 +158,30 @@ static wan_status read_gguf(spiece *s, const char *path, error *err) {
 /* ----------------------------------------------------------------------------------------------
  * the other two */
 
-static wan_status read_safetensors(spiece *s, const char *path, error *err) {
+/* What serves a safetensors file as spiece.model: ComfyUI's tensor of bytes, or the same in a file
+ * of all parts. */
+static const named_tensor *find_bytes(const safetensors *f) {
+    const named_tensor *n = wan_safetensors_find(f, "spiece_model");
+    return n ? n : wan_safetensors_find(f, "text_encoder.spiece_model");
+}
+
+/* `raw`, where it is not NULL, takes the bytes. */
+static wan_status read_bytes(spiece *s, text_out *raw, const void *bytes, size_t size,
+                             const char *path, error *err) {
+    wan_status status = wan_spiece_read(s, bytes, size, path, err);
+    if (!status && raw)
+        wan_text_put(raw, bytes, size);
+    return status;
+}
+
+static wan_status read_safetensors(spiece *s, text_out *raw, const char *path, error *err) {
     safetensors *f = wan_safetensors_open(path, err);
     if (!f)
         return err ? err->code : WAN_E_FORMAT;
-    const named_tensor *n = wan_safetensors_find(f, "spiece_model");
+    const named_tensor *n = find_bytes(f);
     wan_status status;
     if (n && (n->t.type == WAN_U8 || n->t.type == WAN_I8))
-        status = wan_spiece_read(s, n->t.data, wan_bytes(n->t), path, err);
+        status = read_bytes(s, raw, n->t.data, wan_bytes(n->t), path, err);
     else
         status = wan_fail(err, WAN_E_FORMAT,
                           "%s: holds no tokenizer (no tensor spiece_model of bytes)", path);
@@ -183,18 +198,35 @@ static bool is_safetensors(const mapfile *m) {
     return m->size > 8 && m->data[8] == '{' && header <= m->size - 8;
 }
 
-wan_status wan_spiece_open(spiece *s, const char *path, error *err) {
+static wan_status open_any(spiece *s, text_out *raw, const char *path, error *err) {
     mapfile map;
     *s = (spiece){0};
     wan_status status = wan_map_open(&map, path, err);
     if (status)
         return status;
-    if (map.size >= 4 && memcmp(map.data, "GGUF", 4) == 0)
+    bool as_lists = map.size >= 4 && memcmp(map.data, "GGUF", 4) == 0;
+    if (as_lists)
         status = read_gguf(s, path, err);
     else if (is_safetensors(&map))
-        status = read_safetensors(s, path, err);
+        status = read_safetensors(s, raw, path, err);
     else
-        status = wan_spiece_read(s, map.data, map.size, path, err);
+        status = read_bytes(s, raw, map.data, map.size, path, err);
+    if (!status && as_lists && raw)
+        wan_spiece_write(s, raw);
     wan_map_close(&map);
     return status;
+}
+
+wan_status wan_spiece_open(spiece *s, const char *path, error *err) {
+    return open_any(s, NULL, path, err);
+}
+
+wan_status wan_spiece_bytes(const char *path, text_out *out, error *err) {
+    spiece s;
+    wan_status status = open_any(&s, out, path, err);
+    if (status)
+        return status;
+    wan_spiece_free(&s);
+    return out->failed ? wan_fail(err, WAN_E_MEMORY, "%s: no memory to copy the tokenizer", path)
+                       : WAN_OK;
 }

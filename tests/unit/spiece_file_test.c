@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "io/safetensors.h"
+#include "text/spiece_write.h"
 #include "text/tokenizer.h"
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
@@ -71,9 +72,8 @@ static void put_lists(bytes *b, const variant *v, uint64_t *count) {
     }
 }
 
-static tokenizer *open_gguf(const variant *v, error *err) {
+static const char *make_gguf(const variant *v, char folder[256]) {
     static bytes kv, file;
-    char folder[256];
     uint64_t count = 0;
     kv.n = file.n = 0;
     put_key(&kv, "tokenizer.ggml.model", STRING, &count);
@@ -88,9 +88,13 @@ static tokenizer *open_gguf(const variant *v, error *err) {
     put_number(&file, 0, 8);
     put_number(&file, count, 8);
     put(&file, kv.at, kv.n);
+    return make_file(make_folder(folder), "t5.gguf", file.at, file.n);
+}
+
+static tokenizer *open_gguf(const variant *v, error *err) {
+    char folder[256];
     *err = (error){0};
-    tokenizer *t =
-        wan_tokenizer_open(make_file(make_folder(folder), "t5.gguf", file.at, file.n), err);
+    tokenizer *t = wan_tokenizer_open(make_gguf(v, folder), err);
     remove_folder(folder);
     return t;
 }
@@ -119,6 +123,44 @@ static void test_gguf(void **state) {
     EXPECT_IDS(t, "agone a<0x41>", 3, 4, 2, 3, 4, 5, 1); /* an unused token is no piece */
     EXPECT_IDS(t, "[PAD1]", 3, 2, 1);
     wan_tokenizer_close(t);
+}
+
+/* As a spiece.model it says the same about every text. */
+static void test_written(void **state) {
+    (void)state;
+    char folder[256];
+    error err = {0};
+    text_out out = {0};
+    assert_int_equal(wan_spiece_bytes(make_gguf(&(variant){0}, folder), &out, &err), WAN_OK);
+    remove_folder(folder);
+    tokenizer *t = wan_tokenizer_open_bytes(out.s, out.size, "written", &err);
+    assert_string_equal(err.message, "");
+    assert_int_equal(wan_tokenizer_pieces(t), 9);
+    EXPECT_IDS(t, "a b", 3, 4, 7, 1);
+    EXPECT_IDS(t, "a<extra>a</s>", 3, 4, 8, 3, 4, 1, 1);
+    EXPECT_IDS(t, "agone a<0x41>", 3, 4, 2, 3, 4, 5, 1);
+    EXPECT_IDS(t, "[PAD1]", 3, 2, 1);
+    wan_tokenizer_close(t);
+    free(out.s);
+}
+
+/* Bytes that are one already stay as they are. */
+static void test_copied(void **state) {
+    (void)state;
+    static uint8_t model[1 << 16];
+    error err = {0};
+    text_out out = {0};
+    FILE *f = fopen(WAN_TEST_DATA "/data/text/spiece.model", "rb");
+    assert_non_null(f);
+    size_t size = fread(model, 1, sizeof model, f);
+    fclose(f);
+    assert_int_equal(wan_spiece_bytes(WAN_TEST_DATA "/data/text/spiece.model", &out, &err), WAN_OK);
+    assert_int_equal(out.size, size);
+    assert_memory_equal(out.s, model, size);
+    free(out.s);
+    out = (text_out){0};
+    assert_int_equal(wan_spiece_bytes(WAN_TEST_DATA "/data/text/absent", &out, &err), WAN_E_IO);
+    assert_null(out.s);
 }
 
 static void test_refused(void **state) {
@@ -171,6 +213,11 @@ static void test_safetensors(void **state) {
     assert_int_equal(wan_tokenizer_pieces(a), wan_tokenizer_pieces(b));
     wan_tokenizer_close(a);
     wan_tokenizer_close(b);
+    n.name = "text_encoder.spiece_model"; /* of a file of all parts */
+    assert_int_equal(wan_safetensors_write(path, &n, 1, NULL, &err), WAN_OK);
+    a = wan_tokenizer_open(path, &err);
+    assert_non_null(a);
+    wan_tokenizer_close(a);
     n.name = "other";
     assert_int_equal(wan_safetensors_write(path, &n, 1, NULL, &err), WAN_OK);
     assert_null(wan_tokenizer_open(path, &err));
@@ -181,6 +228,8 @@ static void test_safetensors(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gguf),
+        cmocka_unit_test(test_written),
+        cmocka_unit_test(test_copied),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_safetensors),
     };
