@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "io/outfile.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -155,6 +156,26 @@ wan_status wan_outfile_write(outfile *f, const void *data, size_t size, error *e
         p += n;
         size -= (size_t)n;
         f->written += (uint64_t)n;
+    }
+    return WAN_OK;
+}
+
+uint64_t wan_outfile_size(const outfile *f) {
+    return f->written;
+}
+
+wan_status wan_outfile_patch(outfile *f, const void *data, size_t size, uint64_t at, error *err) {
+    assert(at <= f->written && size <= f->written - at);
+    const char *p = data;
+    while (size > 0) {
+        ssize_t n = pwrite(f->fd, p, size < (1u << 30) ? size : 1u << 30, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return wan_outfile_fault(f, n < 0 ? errno : ENOSPC, err);
+        p += n;
+        at += (uint64_t)n;
+        size -= (size_t)n;
     }
     return WAN_OK;
 }

@@ -17,6 +17,10 @@ outfile *wan_outfile_open(const char *path, error *err);
 int wan_outfile_fd(const outfile *f);
 const char *wan_outfile_temp(const outfile *f); /* path of the temporary file */
 wan_status wan_outfile_write(outfile *f, const void *data, size_t size, error *err);
+/* Bytes written so far. */
+uint64_t wan_outfile_size(const outfile *f);
+/* Replaces bytes that were written before: [at, at + size) lies within them. */
+wan_status wan_outfile_patch(outfile *f, const void *data, size_t size, uint64_t at, error *err);
 /* The error a failed write or another library's failure means: looks at errno_value and says it
  * with the path. */
 wan_status wan_outfile_fault(const outfile *f, int errno_value, error *err);

@@ -172,15 +172,11 @@ static void first_bytes(const char *path, unsigned char magic[4]) {
 
 static wan_status refuse_pytorch(const char *path, error *err) {
     const char *slash = strrchr(path, '/');
-    const char *name = slash ? slash + 1 : path;
-    return wan_fail(
-        err, WAN_E_FORMAT,
-        "%s: PyTorch files are not read.  Take the same weights as .safetensors or .gguf, or "
-        "convert it: python3 -c \"import torch, safetensors.torch as s; s.save_file({k: "
-        "v.contiguous() for k, v in torch.load('%s', map_location='cpu', "
-        "weights_only=True).items()}, '%.*s.safetensors')\"",
-        path, name, (int)(strrchr(name, '.') ? strrchr(name, '.') - name : (long)strlen(name)),
-        name);
+    const char *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
+    return wan_fail(err, WAN_E_FORMAT,
+                    "%s: PyTorch files are not read.  Take the same weights as .safetensors or "
+                    ".gguf, or convert it: python3 tools/pth2safetensors.py %s %.*s.safetensors",
+                    path, path, (int)(dot ? dot - path : (long)strlen(path)), path);
 }
 
 static wan_status open_any(container *c, const char *path, error *err) {

@@ -298,7 +298,7 @@ wan_status wan_layout_find(const char *root, part which, char *path, size_t size
 /* A GGUF says which tokenizer it carries; ComfyUI puts the bytes of spiece.model into a tensor. */
 static bool carries_tokenizer(const char *file) {
     error ignored = {0};
-    container *c = wan_container_open(file, &ignored);
+    container *c = wan_container_open_part(file, PART_TEXT, &ignored);
     bool yes = c && wan_container_meta(c, "tokenizer.ggml.model");
     for (size_t i = 0; c && !yes && i < wan_container_count(c); i++)
         yes = !strcmp(wan_container_at(c, i)->name, "spiece_model");

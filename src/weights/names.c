@@ -226,9 +226,10 @@ static bool matches(const char *name, const char *pattern, match *m) {
     return *name == '\0';
 }
 
-static const rule *first_match(const rule *r, const char *name, match *m) {
+/* Rules also serve backwards, from ours to theirs. */
+static const rule *first_match(const rule *r, bool back, const char *name, match *m) {
     for (; r->from; r++)
-        if (matches(name, r->from, m))
+        if (matches(name, back ? r->to : r->from, m))
             return r;
     return NULL;
 }
@@ -240,17 +241,17 @@ static void append(char *out, size_t size, const char *text, size_t n) {
     out[at + n] = '\0';
 }
 
-static void translate(const char *name, const rule *table, char *out, size_t size) {
+static void translate(const char *name, const rule *table, bool back, char *out, size_t size) {
     match m;
-    const rule *r = first_match(table, name, &m);
+    const rule *r = first_match(table, back, name, &m);
     if (!r) {
         append(out, size, name, strlen(name));
         return;
     }
     int next = 0;
-    for (const char *p = r->to; *p; p++) {
+    for (const char *p = back ? r->from : r->to; *p; p++) {
         if (*p == '$' && r->tail)
-            translate(m.rest, r->tail, out, size);
+            translate(m.rest, r->tail, back, out, size);
         else if (*p == '$')
             append(out, size, m.rest, strlen(m.rest));
         else if (*p == '#' || *p == '@')
@@ -263,7 +264,12 @@ static void translate(const char *name, const rule *table, char *out, size_t siz
 void wan_name_translate(const char *name, part which, layout from, char *out, size_t size) {
     out[0] = '\0';
     name = wan_name_strip(name, which);
-    translate(name, from == LAYOUT_UNKNOWN ? none : rules[which][from], out, size);
+    translate(name, from == LAYOUT_UNKNOWN ? none : rules[which][from], false, out, size);
+}
+
+void wan_name_diffusers(const char *name, part which, char *out, size_t size) {
+    out[0] = '\0';
+    translate(name, rules[which][LAYOUT_DIFFUSERS], true, out, size);
 }
 
 size_t wan_layout_hits(const char *const *names, size_t count, part which, layout spelling) {
@@ -275,7 +281,7 @@ size_t wan_layout_hits(const char *const *names, size_t count, part which, layou
     for (size_t i = 0; i < count; i++) {
         match m;
         hits += !strstr(names[i], "lora_") &&
-                first_match(marks, wan_name_strip(names[i], which), &m) != NULL;
+                first_match(marks, false, wan_name_strip(names[i], which), &m) != NULL;
     }
     return hits;
 }
@@ -292,7 +298,7 @@ layout wan_layout_detect(const char *const *names, size_t count, part which) {
     }
     match m;
     for (size_t i = 0; i < count && best == LAYOUT_DIFFUSERS && which != PART_TEXT; i++)
-        if (first_match(mlx_marks, names[i], &m))
+        if (first_match(mlx_marks, false, names[i], &m))
             best = LAYOUT_MLX;
     return best;
 }

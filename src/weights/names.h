@@ -26,5 +26,7 @@ layout wan_layout_detect(const char *const *names, size_t count, part which);
 size_t wan_layout_hits(const char *const *names, size_t count, part which, layout spelling);
 /* Our name for `name` into `out`; an unknown name comes back as it is. */
 void wan_name_translate(const char *name, part which, layout from, char *out, size_t size);
+/* The way back: how diffusers spells `name`, which is ours. */
+void wan_name_diffusers(const char *name, part which, char *out, size_t size);
 
 #endif

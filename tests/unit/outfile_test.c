@@ -47,7 +47,10 @@ static void appears_only_at_commit(void **state) {
     outfile *f = wan_outfile_open(in("a"), &err);
     umask(before);
     assert_non_null(f);
-    assert_int_equal(wan_outfile_write(f, "new text", 8, &err), WAN_OK);
+    assert_int_equal(wan_outfile_write(f, "new ....", 8, &err), WAN_OK);
+    assert_int_equal(wan_outfile_size(f), 8);
+    assert_int_equal(wan_outfile_patch(f, "text", 4, 4, &err), WAN_OK);
+    assert_int_equal(wan_outfile_size(f), 8);
     expect_content(in("a"), "old");
     assert_int_equal(access(wan_outfile_temp(f), F_OK), 0);
     assert_int_equal(wan_outfile_commit(f, &err), WAN_OK);

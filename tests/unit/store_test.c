@@ -148,7 +148,7 @@ static void wrong_part(void **state) {
 
 static void not_weights(void **state) {
     (void)state;
-    refuse(make_file(folder, "w.pth", "PK\3\4rest", 8), PART_DIT, WAN_E_FORMAT, "python3 -c");
+    refuse(make_file(folder, "w.pth", "PK\3\4rest", 8), PART_DIT, WAN_E_FORMAT, "pth2safetensors.py");
     refuse(make_file(folder, "w.bin", "PK\3\4rest", 8), PART_DIT, WAN_E_FORMAT,
            "PyTorch files are not read");
     refuse(make_file(folder, "w.safetensors", "GGUF\3\0\0\0", 8), PART_DIT, WAN_E_FORMAT,
