@@ -71,8 +71,9 @@ typedef struct wan_model_options {
     const char *text_encoder;
     const char *vae;
     const char *tokenizer;
-    const char *device;    /* "cpu" (default when NULL) */
-    const char *precision; /* "f32" (default when NULL) */
+    const char *device;    /* "cpu", "cuda", "cuda:1", ...; NULL or "auto": a GPU if there is one */
+    const char *precision; /* "f32", "bf16", "fp8"; NULL or "auto": f32 on a CPU, bf16 on a GPU */
+    uint64_t max_vram;     /* bytes of GPU memory to use at most; 0: what is free */
     int threads;           /* 0: one per core this process may use */
     wan_log_fn log;        /* may be NULL */
     void *log_user;
@@ -149,6 +150,11 @@ typedef struct wan_plan {
     uint64_t text_scratch, encode_scratch, dit_scratch, decode_scratch;
     uint64_t fixed;   /* kernels' work space, tokenizer, small tables */
     uint64_t peak;    /* largest sum of what is alive at the same time */
+    /* Of a GPU's memory, with its context; all 0 where there is none.  The host's figures above then
+     * count only what passes through it. */
+    uint64_t device_text, device_encode, device_dit, device_decode;
+    uint64_t device_peak;
+    uint64_t device_streamed; /* bytes of weights that pass through instead of staying */
     double flops;     /* multiply-adds counted twice, whole job */
     int decode_group; /* latent frames decoded at a time */
 } wan_plan;

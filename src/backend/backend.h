@@ -20,6 +20,7 @@ typedef struct device_options {
 /* What a weight is to the ops. */
 typedef enum weight_use {
     WAN_USE_MATRIX,
+    WAN_USE_TABLE,             /* of which few rows are read at a time */
     WAN_USE_CONV,              /* [out, in, kernel...] */
     WAN_USE_CONV_CHANNELS_LAST /* in memory [out, kernel..., in] */
 } weight_use;
@@ -59,6 +60,9 @@ struct backend {
     bool own_memory;         /* apart from the host's: weights are copied, and stay between jobs */
     unsigned precisions;     /* 1 << WAN_PRECISION_...: those it has */
     precision best;          /* what "auto" means */
+    size_t context;          /* memory of its own that a device takes beside tensors, about */
+    size_t stream_from;      /* weights of so many bytes can pass through instead of staying... */
+    int stream_slots;        /* ...through so many slots of the size of the largest */
     int64_t tokens_together; /* that go through a transformer block in one piece */
     int64_t pixels_together; /* that go through a level of the autoencoder */
     /* Work space (pack buffers and the like) that open takes for that many threads. */
@@ -70,9 +74,9 @@ struct backend {
     void (*free)(void *device, void *p, size_t bytes);
     void (*upload)(void *device, void *dst, const void *src, size_t bytes);
     void (*download)(void *device, void *dst, const void *src, size_t bytes);
-    /* The same in two halves, for host memory from host_alloc: the device may work on meanwhile, and
-     * `dst` is there once the end call with the same slot (0 or 1) returns.  NULL where nothing is
-     * gained; the others NULL too then. */
+    /* The same in two halves, for host memory from host_alloc: the device may work on meanwhile,
+     * and `dst` is there once the end call with the same slot (0 or 1) returns.  NULL where nothing
+     * is gained; the others NULL too then. */
     void (*download_begin)(void *device, int slot, void *dst, const void *src, size_t bytes);
     void (*download_end)(void *device, int slot);
     void *(*host_alloc)(void *device, size_t bytes, error *err);
@@ -83,6 +87,12 @@ struct backend {
      * address.  Else a copy, to be given back by free with its bytes; a convolution's may lie in
      * another order and type, which only the ops know. */
     tensor (*place)(void *device, tensor host, weight_use use, error *err);
+    /* From now on only `bytes` more of weights that can pass through stay.  NULL: all stay. */
+    void (*limit)(void *device, size_t bytes);
+    /* Memory that could still be taken, counting what the device keeps for reuse; and the most it
+     * has held so far, without its context.  NULL: it is the host's. */
+    size_t (*available)(void *device);
+    size_t (*held_most)(void *device);
     /* Type and so bytes of what place makes. NULL: place copies nothing. */
     dtype (*placed_type)(precision p, tensor host, weight_use use);
     workspace_sizes workspace; /* functions may be NULL: none is needed */
@@ -90,6 +100,8 @@ struct backend {
 };
 
 extern const backend wan_backend_cpu;
+/* The instruction sets this machine has kernels for, in words. */
+void wan_backend_cpu_describe(char *text, size_t size);
 
 /* What a plug-in's entry point returns; `abi` guards against one from another build. */
 #define WAN_PLUGIN_ABI                                                                             \

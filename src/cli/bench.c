@@ -30,11 +30,7 @@ static double number(const json_t *o, const char *key) {
 }
 
 static double total_seconds(const json_t *result) {
-    double sum = number(result, "load_seconds");
-    size_t i;
-    const json_t *stage;
-    json_array_foreach(json_object_get(result, "stages"), i, stage) sum += number(stage, "seconds");
-    return sum;
+    return number(result, "load_seconds") + number(result, "job_seconds");
 }
 
 static void print_result(const json_t *result) {
@@ -49,6 +45,10 @@ static void print_result(const json_t *result) {
         number(s, "seconds"), number(s, "cpu_seconds"), number(s, "flops") * 1e-12,
         number(s, "gflops_per_cpu_second"),
         wan_report_bytes((uint64_t)number(s, "planned_bytes"), a));
+    printf("%-8s %10.2f\n", "together", number(result, "job_seconds"));
+    if (number(result, "device_peak") > 0)
+        printf("GPU memory at most %s\n",
+               wan_report_bytes((uint64_t)number(result, "device_peak"), a));
     printf("model %s", wan_report_bytes((uint64_t)number(result, "model_bytes"), a));
     printf(", resident after the run %s, at most %s\n",
            wan_report_bytes((uint64_t)number(result, "active_bytes"), a),
@@ -58,7 +58,8 @@ static void print_result(const json_t *result) {
 static bool within(const request *r, const json_t *result) {
     bool slow = r->max_seconds > 0 && total_seconds(result) > r->max_seconds;
     bool fat = r->max_rss > 0 && number(result, "peak_rss") > r->max_rss * 1048576;
-    return !slow && !fat;
+    bool wide = r->model.max_vram && number(result, "device_peak") > (double)r->model.max_vram;
+    return !slow && !fat && !wide;
 }
 
 wan_status wan_command_bench(invocation *v, error *err) {
@@ -84,6 +85,7 @@ wan_status wan_command_bench(invocation *v, error *err) {
                        .height = r->clip.height ? r->clip.height : 256,
                        .frames = r->clip.frames ? r->clip.frames : 17,
                        .steps = r->clip.steps ? r->clip.steps : 1,
+                       .repeat = r->repeat,
                        .cancelled = wan_interrupted,
                        .began = say_stage,
                        .began_user = v->report};
@@ -94,7 +96,7 @@ wan_status wan_command_bench(invocation *v, error *err) {
     json_object_set_new(result, "go", json_boolean(go));
     if (!r->json)
         print_result(result);
-    if (!r->json && (r->max_seconds > 0 || r->max_rss > 0))
+    if (!r->json && (r->max_seconds > 0 || r->max_rss > 0 || r->model.max_vram))
         puts(go ? "go" : "no-go");
     wan_report_event(v->report, result);
     return go ? WAN_OK : wan_fail(err, WAN_E_INTERNAL, "the run does not fit the budget");

@@ -39,6 +39,11 @@ static const command list[] = {
       "NAME-%05d.png, or a video.  Reports PSNR, SSIM and mean absolute error of the clip, the median and the worst chunk.  "
       "Videos have lost something themselves: compare tensors or PNG files where you can.",
       wan_command_quality },
+    { "doctor", FOR_DOCTOR, 0, "",
+      "say what this machine has and what will be used",
+      "Processor, memory, GPU, driver and libraries, and the device and precision that the other commands would choose, with the "
+      "reason.",
+      wan_command_doctor },
 };
 // clang-format on
 

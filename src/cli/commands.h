@@ -36,6 +36,7 @@ wan_status wan_command_inspect(invocation *v, error *err);
 wan_status wan_command_convert(invocation *v, error *err);
 wan_status wan_command_bench(invocation *v, error *err);
 wan_status wan_command_quality(invocation *v, error *err);
+wan_status wan_command_doctor(invocation *v, error *err);
 
 /* The options r asks for, with the demo model where no other is named; says so.  `demo` keeps its
  * path. */

@@ -20,6 +20,13 @@ wan_status wan_memory_plan(wan_model *m, const wan_params *p, uint64_t output, u
     return WAN_OK;
 }
 
+static json_t *device_json(const wan_plan *p) {
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "text", (json_int_t)p->device_text, "encode",
+                     (json_int_t)p->device_encode, "dit", (json_int_t)p->device_dit, "decode",
+                     (json_int_t)p->device_decode, "streamed", (json_int_t)p->device_streamed,
+                     "peak", (json_int_t)p->device_peak);
+}
+
 static void print_event(report *r, const request *asked, const int64_t shape[4],
                         const memory_plan *plan) {
     const wan_plan *p = &plan->job;
@@ -30,6 +37,8 @@ static void print_event(report *r, const request *asked, const int64_t shape[4],
         (json_int_t)p->encode_scratch, "dit_scratch", (json_int_t)p->dit_scratch, "decode_scratch",
         (json_int_t)p->decode_scratch, "fixed", (json_int_t)p->fixed, "output",
         (json_int_t)plan->output);
+    if (p->device_peak)
+        json_object_set_new(memory, "device", device_json(p));
     wan_report_seeded(r, asked->clip.seed,
                       json_pack("{s:s, s:o, s:o, s:[I, I, I, I], s:o, s:f, s:i, s:I}", "event",
                                 "plan", "output", wan_report_text(asked->output), "settings",
@@ -63,6 +72,12 @@ static void print_stage(FILE *to, const char *name, uint64_t weights, uint64_t s
                 wan_report_bytes(scratch, b), wan_report_bytes(weights + scratch, c));
 }
 
+static void print_device(FILE *to, const char *name, uint64_t bytes) {
+    char text[32];
+    if (bytes)
+        fprintf(to, "  %-32s %10s\n", name, wan_report_bytes(bytes, text));
+}
+
 void wan_plan_print(report *r, const request *asked, const int64_t shape[4],
                     const memory_plan *plan) {
     const wan_plan *p = &plan->job;
@@ -84,4 +99,15 @@ void wan_plan_print(report *r, const request *asked, const int64_t shape[4],
     fprintf(to, "  %-32s %10s\n", "program", wan_report_bytes(p->fixed, bytes));
     fprintf(to, "  %-32s %10s\n", "writing the clip", wan_report_bytes(plan->output, bytes));
     fprintf(to, "  %-32s %10s\n", "most at any time", wan_report_bytes(plan->peak, bytes));
+    if (!p->device_peak)
+        return;
+    fprintf(to, "GPU memory\n");
+    print_device(to, "text", p->device_text);
+    print_device(to, "encode", p->device_encode);
+    print_device(to, "denoise", p->device_dit);
+    print_device(to, "decode", p->device_decode);
+    if (p->device_streamed)
+        fprintf(to, "  %-32s %10s\n", "weights that pass through",
+                wan_report_bytes(p->device_streamed, bytes));
+    fprintf(to, "  %-32s %10s\n", "most at any time", wan_report_bytes(p->device_peak, bytes));
 }

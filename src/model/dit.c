@@ -181,6 +181,10 @@ size_t wan_dit_placed(const dit *m) {
     return wan_binder_placed(m->weights) + wan_binder_bytes(m->weights);
 }
 
+size_t wan_dit_streamable(const dit *m, size_t *largest) {
+    return wan_binder_streamable(m->weights, largest);
+}
+
 /* -----------------------------------------------------------------------------------------------------------
  * text */
 
@@ -348,7 +352,7 @@ typedef struct group {
 } group;
 
 static group group_at(const compute *c, const dit_time *time, const rope *r, int64_t first) {
-    int64_t per = r->grid[1] * r->grid[2], most = c->planned->tokens_together / per;
+    int64_t per = r->grid[1] * r->grid[2], most = c->tokens_together / per;
     int64_t frames = most > 1 ? most : 1;
     if (frames > r->grid[0] - first)
         frames = r->grid[0] - first;

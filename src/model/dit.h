@@ -19,6 +19,8 @@ void wan_dit_patch(const dit *m, int64_t patch[3]);
 size_t wan_dit_bytes(const dit *m); /* memory of its own beside the map */
 /* Bytes of weights that a device with memory of its own holds, vectors included. */
 size_t wan_dit_placed(const dit *m);
+/* Of these, what can pass through instead of staying, and the largest piece. */
+size_t wan_dit_streamable(const dit *m, size_t *largest);
 
 /* A prompt as the blocks see it: keys and values of every block, computed once.  Lives in c's
  * scratch. */

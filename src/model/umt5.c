@@ -33,7 +33,7 @@ enum { S_NONE, S_DIM, S_INNER, S_FFN, S_VOCAB, S_BUCKETS, S_HEADS, S_COUNT };
 /* clang-format off */
 #define AT(field) offsetof(struct umt5, field)
 static const binding top_rows[] = {
-    { "token_embedding", AT(embedding), BIND_LINEAR_PLAIN, S_VOCAB, S_DIM,  false },
+    { "token_embedding", AT(embedding), BIND_TABLE,  S_VOCAB, S_DIM,  false },
     { "norm",            AT(norm),      BIND_VECTOR, S_DIM,   S_NONE, false },
 };
 #undef AT
@@ -126,6 +126,10 @@ size_t wan_umt5_bytes(const umt5 *m) {
 
 size_t wan_umt5_placed(const umt5 *m) {
     return wan_binder_placed(m->weights) + wan_binder_bytes(m->weights);
+}
+
+size_t wan_umt5_streamable(const umt5 *m, size_t *largest) {
+    return wan_binder_streamable(m->weights, largest);
 }
 
 /* ----------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ int64_t wan_umt5_vocab(const umt5 *m); /* rows of the embedding */
 size_t wan_umt5_bytes(const umt5 *m);  /* memory of its own beside the map */
 /* Bytes of weights that a device with memory of its own holds, vectors included. */
 size_t wan_umt5_placed(const umt5 *m);
+/* Of these, what can pass through instead of staying, and the largest piece. */
+size_t wan_umt5_streamable(const umt5 *m, size_t *largest);
 
 /* ids[0..count) are the real tokens; only those run through the encoder.  Returns states f32 [count, dim] in c's scratch. */
 tensor wan_umt5_forward(umt5 *m, compute *c, const int32_t *ids, int64_t count);

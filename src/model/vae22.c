@@ -61,6 +61,10 @@ size_t wan_vae22_placed(const vae22 *m) {
     return wan_binder_placed(m->binder) + wan_binder_bytes(m->binder);
 }
 
+size_t wan_vae22_streamable(const vae22 *m, size_t *largest) {
+    return wan_binder_streamable(m->binder, largest);
+}
+
 /* ----------------------------------------------------------------------------------- histories */
 
 typedef struct block_history {
@@ -165,7 +169,7 @@ static tensor head(compute *c, const vae22_side_weights *w, tensor x, history *p
 
 /* Frames of x that go through a level together, a multiple of `unit`. */
 static int64_t piece_frames(const compute *c, tensor x, int unit) {
-    int64_t n = c->planned->pixels_together / (x.dim[1] * x.dim[2]) + 1;
+    int64_t n = c->pixels_together / (x.dim[1] * x.dim[2]) + 1;
     return (n + unit - 1) / unit * unit;
 }
 

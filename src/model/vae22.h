@@ -18,6 +18,8 @@ int wan_vae22_temporal(const vae22 *m);     /* frames per latent, 4 */
 size_t wan_vae22_bytes(const vae22 *m);     /* memory of its own beside the map */
 /* Bytes of weights that a device with memory of its own holds, vectors included. */
 size_t wan_vae22_placed(const vae22 *m);
+/* Of these, what can pass through instead of staying, and the largest piece. */
+size_t wan_vae22_streamable(const vae22 *m, size_t *largest);
 
 /* pixels f32 [3, T, H, W] in [-1, 1] on the device, T = 4n + 1 -> latents [z, F, h, w], the
  * posterior's mean, normalised. Internally in groups of frames, so that memory does not grow with T

@@ -10,6 +10,7 @@
 typedef struct bench_options {
     const char *stage; /* "text", "encode", "dit", "decode" or "all" */
     int width, height, frames, steps;
+    int repeat; /* runs after the first; seconds are their median */
     int (*cancelled)(void *user);
     void *cancel_user;
     /* Told when a stage begins; may be NULL. */
@@ -24,8 +25,8 @@ wan_status wan_bench_files(const char *kind, dtype type, int layers, char *folde
                            error *err);
 
 /* {"load_seconds", "stages": [{"name", "seconds", "cpu_seconds", "flops", "bytes",
- * "gflops_per_cpu_second", "planned_bytes"}], "model_bytes", "active_bytes" (resident after the
- * run), "peak_rss"}.  The caller owns it.  NULL on failure. */
+ * "gflops_per_cpu_second", "planned_bytes", "first_seconds"}], "job_seconds" (sum of the stages'),
+ * "model_bytes", "active_bytes" (resident after the run), "peak_rss", and on a GPU "device_peak"}.  The caller owns it.  NULL on failure. */
 json_t *wan_bench(const wan_model_options *model, const bench_options *o, error *err);
 
 #endif

@@ -63,9 +63,14 @@ static void close_part(bound_parts *b, part p) {
     }
 }
 
+void wan_model_leave(wan_model *m, part p) {
+    close_part(&m->alive, p);
+    m->resident[p] = 0;
+}
+
 void wan_model_rest(wan_model *m, part p) {
     if (!m->be->own_memory)
-        close_part(&m->alive, p);
+        wan_model_leave(m, p);
 }
 
 void wan_model_unbind(wan_model *m) {

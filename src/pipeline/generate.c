@@ -11,6 +11,7 @@
 #include "base/resize.h"
 #include "pipeline/job.h"
 #include "pipeline/steps.h"
+#include "pipeline/vram.h"
 
 enum { TEXT, ENCODE, DENOISE, DECODE, STAGES };
 
@@ -24,6 +25,8 @@ typedef struct run {
     watcher w;
     int stage;
     cost cost[STAGES];
+    vram_fit fit[STAGES]; /* on a device with memory of its own */
+    size_t streamed;
     double began, seconds[STAGES];
     int32_t ids[2][WAN_TEXT_LEN]; /* prompt, negative prompt */
     int count[2];
@@ -206,6 +209,7 @@ static wan_status decode_frames(run *r, error *err) {
 static wan_status count_costs(run *r, error *err) {
     const job *j = &r->job;
     wan_status status = WAN_OK;
+    memset(r->cost, 0, sizeof r->cost);
     for (int i = 0; i < 1 + j->guided && !status; i++) {
         cost one = {0};
         status = wan_run_text(r->m, r->ids[i], r->count[i], NULL, NULL, &one, err);
@@ -225,6 +229,52 @@ static wan_status count_costs(run *r, error *err) {
         status = wan_run_decode(r->m, NULL, j->shape, j->decode_group, true, NULL, NULL, NULL,
                                 &r->cost[DECODE], err);
     return status;
+}
+
+static const part part_of[STAGES] = {
+    [TEXT] = PART_TEXT, [ENCODE] = PART_VAE, [DENOISE] = PART_DIT, [DECODE] = PART_VAE};
+
+/* How each stage would fit, the stages before it having left their weights.  *bad is the first that
+ * does not fit, or STAGES. */
+static wan_status fit_stages(run *r, int *bad, error *err) {
+    size_t resident[PARTS];
+    memcpy(resident, r->m->resident, sizeof resident);
+    *bad = STAGES;
+    r->streamed = 0;
+    for (int s = 0; s < STAGES; s++) {
+        vram_fit *f = &r->fit[s];
+        if (s == ENCODE && !r->job.p.image)
+            continue;
+        if (wan_vram_fit(r->m, part_of[s], r->cost[s].scratch, resident, f, err))
+            return err->code;
+        for (int p = 0; p < PARTS && f->alone; p++)
+            resident[p] = 0;
+        resident[part_of[s]] = f->resident;
+        r->streamed += f->streamed;
+        if (!f->fits && *bad == STAGES)
+            *bad = s;
+    }
+    return WAN_OK;
+}
+
+/* Costs, and the coarsest cut with which every stage fits with its weights on the device; if there
+ * is none, the finest, and weights pass through. */
+static wan_status settle_costs(run *r, error *err) {
+    int bad = STAGES;
+    r->m->pieces = 0;
+    for (;;) {
+        if (count_costs(r, err))
+            return err->code;
+        if (!r->m->be->own_memory)
+            return WAN_OK;
+        if (fit_stages(r, &bad, err))
+            return err->code;
+        if ((bad == STAGES && !r->streamed) || r->m->pieces == VRAM_PIECES)
+            break;
+        r->m->pieces++;
+        r->job.decode_group = (r->job.decode_group + 1) / 2;
+    }
+    return bad == STAGES ? WAN_OK : wan_vram_refuse(r->m, part_of[bad], &r->fit[bad], err);
 }
 
 /* What outlives a stage on the host, and what is only there while the picture is encoded or a group
@@ -252,7 +302,7 @@ static void make_plan(const run *r, wan_plan *plan) {
                        .decode_group = r->job.decode_group};
     uint64_t held = held_bytes(r), total[STAGES];
     for (int s = 0; s < STAGES; s++)
-        total[s] = r->cost[s].scratch + r->cost[s].own + held;
+        total[s] = (m->be->own_memory ? 0 : r->cost[s].scratch) + r->cost[s].own + held;
     plan->text_scratch = total[TEXT];
     plan->encode_scratch = r->job.p.image ? total[ENCODE] + picture_bytes(r) : 0;
     plan->dit_scratch = total[DENOISE];
@@ -262,6 +312,15 @@ static void make_plan(const run *r, wan_plan *plan) {
                                     r->job.p.image ? plan->vae_weights + plan->encode_scratch : 0,
                                     plan->dit_weights + plan->dit_scratch,
                                     plan->vae_weights + plan->decode_scratch};
+    const vram_fit *f = r->fit;
+    plan->device_text = f[TEXT].peak;
+    plan->device_encode = f[ENCODE].peak;
+    plan->device_dit = f[DENOISE].peak;
+    plan->device_decode = f[DECODE].peak;
+    plan->device_streamed = r->streamed;
+    for (int s = 0; s < STAGES; s++)
+        if (f[s].peak > plan->device_peak)
+            plan->device_peak = f[s].peak;
     for (int s = 0; s < STAGES; s++) {
         plan->flops += r->cost[s].flops;
         if (plan->fixed + stage[s] > plan->peak)
@@ -281,7 +340,7 @@ static wan_status run_begin(run *r, wan_model *m, const wan_params *p, const wan
     if (wan_model_require(m, NEED_ALL, err) || wan_job_begin(&r->job, m, p, err) ||
         tokenize(r, err))
         return err->code;
-    return count_costs(r, err);
+    return settle_costs(r, err);
 }
 
 static void run_end(run *r) {

@@ -79,6 +79,7 @@ wan_model *wan_model_begin(const wan_model_options *o, error *err) {
     m->threads = o->threads > 0 ? o->threads : usable_cores();
     if (m->threads > 1024)
         m->threads = 1024;
+    m->max_vram = (size_t)o->max_vram;
     m->be = wan_backend_find(o->device, &m->ordinal, err);
     if (!m->be || find_precision(m, o->precision, err) || check_exists(m->root, err) ||
         check_exists(m->tokenizer_path, err))

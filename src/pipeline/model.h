@@ -48,6 +48,9 @@ struct wan_model {
     int threads;
     void *device;           /* NULL until a stage runs */
     bound_parts dry, alive; /* for plans; on the device */
+    size_t max_vram;        /* bytes of device memory to use at most; 0: what is there */
+    int pieces; /* how finely stages are cut to save scratch, 0: as the backend likes best */
+    size_t resident[PARTS]; /* bytes of each part's weights on the device */
     precision precision;
     unsigned open; /* NEED_ bits */
     store *store[PARTS];
@@ -77,6 +80,8 @@ wan_status wan_model_device(wan_model *m, error *err);
 size_t wan_model_placed(wan_model *m, part p, error *err);
 /* After a stage: gives the part's device memory back, unless the device keeps it between jobs. */
 void wan_model_rest(wan_model *m, part p);
+/* Gives the part's device memory back. */
+void wan_model_leave(wan_model *m, part p);
 /* Closes bound parts and the device. */
 void wan_model_unbind(wan_model *m);
 

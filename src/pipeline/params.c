@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "sample/solver.h"
 
@@ -30,7 +31,8 @@ enum {
     INS = FOR_INSPECT,
     BEN = FOR_BENCH,
     CON = FOR_CONVERT,
-    QUA = FOR_QUALITY
+    QUA = FOR_QUALITY,
+    DOC = FOR_DOCTOR
 };
 
 // clang-format off
@@ -105,6 +107,8 @@ static const param table[] = {
       "only so many layers of the synthetic transformer and text encoder" },
     { "stage",        0,   PARAM_PATH,    AT(stage),         0, 0,     "NAME",    G_BENCH, BEN, false,
       "text, encode, dit, decode or all (default: all)" },
+    { "repeat",       0,   PARAM_INT,     AT(repeat),        0, 1000,  "N",       G_BENCH, BEN, false,
+      "after the first run so many more, with everything loaded; seconds are then their median (default: 0)" },
     { "max-seconds",  0,   PARAM_REAL,    AT(max_seconds),   1e-3, 1e9, "S",       G_BENCH, BEN, false,
       "no-go, and exit status 1, if the stages take longer together" },
     { "max-rss",      0,   PARAM_REAL,    AT(max_rss),       1e-3, 1e9, "MIB",     G_BENCH, BEN, false,
@@ -124,10 +128,13 @@ static const param table[] = {
     { "max-mae",      0,   PARAM_REAL,    AT(max_mae),       0, 255,   "LEVELS",  G_QUALITY, QUA, false,
       "exit status 1 if the worst chunk's mean absolute error, of 255, is higher" },
 
-    { "device",       0,   PARAM_PATH,    AT(model.device),  0, 0,     "NAME",    G_RUN, GEN | STG | TST | BEN, true,
-      "where to compute: cpu" },
+    { "device",       0,   PARAM_PATH,    AT(model.device),  0, 0,     "NAME",    G_RUN, GEN | STG | TST | BEN | DOC, true,
+      "where to compute: cpu, cuda, cuda:N or auto, a GPU if there is one (default: auto)" },
     { "precision",    0,   PARAM_PATH,    AT(model.precision), 0, 0,   "NAME",    G_RUN, GEN | STG | TST | BEN, true,
-      "arithmetic of matrix products: f32" },
+      "arithmetic of matrix products: f32, on a GPU also bf16 and fp8, or auto (default: f32 on a CPU, bf16 on a GPU)" },
+    { "max-vram",     0,   PARAM_BYTES,   AT(model.max_vram), 0, 0,    "SIZE",    G_RUN, GEN | STG | TST | BEN, false,
+      "GPU memory to use at most, 12G for instance: weights that do not fit pass through at every use; a job that cannot fit is "
+      "refused (default: what is free)" },
     { "threads",      0,   PARAM_INT,     AT(model.threads), 1, 1024,  "N",       G_RUN, GEN | STG | TST | BEN | CON, false,
       "worker threads (default: one per core)" },
     { "references",   0,   PARAM_PATH,    AT(references),    0, 0,     "DIR",     G_RUN, TST, false,
@@ -257,6 +264,25 @@ static wan_status set_real(double *field, const param *p, const char *text, erro
     return WAN_OK;
 }
 
+/* K, M, G and T count in powers of 1024, whatever follows them (12G, 12GB, 12GiB). */
+static wan_status set_bytes(uint64_t *to, const param *p, const char *text, error *err) {
+    static const char units[] = "KMGT";
+    char *stop = NULL;
+    errno = 0;
+    double v = isdigit((unsigned char)text[0]) ? strtod(text, &stop) : -1;
+    const char *unit = stop && *stop ? strchr(units, toupper((unsigned char)*stop)) : NULL;
+    if (unit) {
+        v *= pow(1024, (double)(unit - units + 1));
+        stop++;
+    }
+    if (!stop || errno ||
+        (*stop && strcasecmp(stop, "B") && (!unit || strcasecmp(stop, "iB"))) || !(v >= 1) ||
+        v > 0x1p60)
+        return refuse(p, text, "a number of bytes, perhaps with K, M, G or T (12G)", err);
+    *to = (uint64_t)v;
+    return WAN_OK;
+}
+
 static wan_status set_seed(request *r, const param *p, const char *text, error *err) {
     if (strcmp(text, "-1") == 0) {
         r->seed_given = false;
@@ -356,6 +382,8 @@ wan_status wan_param_set(request *r, const param *p, const char *text, error *er
         return set_seed(r, p, text, err);
     case PARAM_SIZE:
         return set_size(r, p, text, err);
+    case PARAM_BYTES:
+        return set_bytes(field, p, text, err);
     case PARAM_RATE:
         return set_rate(field, p, text, err);
     case PARAM_SAMPLER:
@@ -404,6 +432,9 @@ const char *wan_param_text(const request *r, const param *p, char buffer[PARAM_T
     case PARAM_SIZE:
         snprintf(buffer, PARAM_TEXT_MAX, "%dx%d", r->clip.width, r->clip.height);
         return r->clip.width > 0 && r->clip.height > 0 ? buffer : NULL;
+    case PARAM_BYTES:
+        snprintf(buffer, PARAM_TEXT_MAX, "%" PRIu64, *(const uint64_t *)field);
+        return *(const uint64_t *)field ? buffer : NULL;
     case PARAM_RATE:
         return rate_text(*(const rate *)field, buffer);
     case PARAM_SAMPLER:

@@ -36,8 +36,8 @@ typedef struct request {
     const char *weight_type;          /* of bench and convert */
     const char *licence, *base_model; /* of convert */
     const char *synthetic, *stage;    /* of bench */
-    int layers;
-    double max_seconds, max_rss; /* budgets of bench; 0: none.  RSS in MiB */
+    int layers, repeat;
+    double max_seconds, max_rss; /* budgets of bench, with model.max_vram; 0: none.  RSS in MiB */
 
     const char *sheet, *each; /* of quality */
     int amplify;
@@ -52,6 +52,7 @@ typedef enum param_type {
     PARAM_REAL,
     PARAM_SEED, /* 64 bits; -1 is a random one */
     PARAM_SIZE, /* WIDTHxHEIGHT */
+    PARAM_BYTES, /* 12G, 800M or a number of bytes */
     PARAM_RATE, /* 24, 23.976 or 24000/1001 */
     PARAM_SAMPLER,
     PARAM_SHAPE /* C,F,h,w */
@@ -66,7 +67,8 @@ enum {
     FOR_BENCH = 16,
     FOR_CONVERT = 32,
     FOR_QUALITY = 64,
-    FOR_ALL = 127
+    FOR_DOCTOR = 128,
+    FOR_ALL = 255
 };
 
 typedef struct param {

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pipeline/vram.h"
+
 /* One stage's body: runs on a dry or a real compute; host arrays are only touched on a real one. */
 typedef wan_status (*body)(wan_model *m, compute *c, void *arg, size_t *own, error *err);
 
@@ -21,6 +23,10 @@ static void look_away(void *user, compute *c, const char *name, tensor t) {
     (void)t;
 }
 
+static part part_of(unsigned need) {
+    return need & NEED_DIT ? PART_DIT : need & NEED_TEXT ? PART_TEXT : PART_VAE;
+}
+
 /* Dry first, for the size of the arena; then, unless only the cost was wanted, for real. */
 static wan_status run_stage(wan_model *m, unsigned need, body b, void *arg, const watcher *w,
                             cost *only, error *err) {
@@ -29,6 +35,7 @@ static wan_status run_stage(wan_model *m, unsigned need, body b, void *arg, cons
     compute c = wan_compute_plan(m->be, m->precision);
     if (wan_model_require(m, need, err))
         return err ? err->code : WAN_E_INTERNAL;
+    wan_vram_cut(m, &c);
     c.trace = w && w->trace ? look_away : NULL;
     wan_status status = settle(&c, b(m, &c, arg, &known.own, &local), &local);
     known.scratch = c.scratch.peak;
@@ -40,8 +47,11 @@ static wan_status run_stage(wan_model *m, unsigned need, body b, void *arg, cons
         size_t own = 0;
         status = wan_model_device(m, &local);
         if (!status)
+            status = wan_vram_apply(m, part_of(need), known.scratch, &local);
+        if (!status)
             status = wan_compute_on(&c, m->be, m->device, m->precision, known.scratch, &local);
         if (!status) {
+            wan_vram_cut(m, &c);
             c.cancelled = w ? w->cancelled : NULL;
             c.cancel_user = w ? w->user : NULL;
             c.trace = w ? w->trace : NULL;

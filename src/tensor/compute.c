@@ -31,8 +31,13 @@ static dtype activations(const backend *be, precision p) {
 
 wan_status wan_compute_on(compute *c, const backend *be, void *device, precision p, size_t scratch,
                           error *err) {
-    *c = (compute){
-        .be = be, .planned = be, .device = device, .precision = p, .act = activations(be, p)};
+    *c = (compute){.be = be,
+                   .planned = be,
+                   .device = device,
+                   .precision = p,
+                   .act = activations(be, p),
+                   .tokens_together = be->tokens_together,
+                   .pixels_together = be->pixels_together};
     if (scratch) {
         c->scratch.base = be->alloc(device, scratch, err);
         if (!c->scratch.base) {
@@ -53,6 +58,8 @@ compute wan_compute_plan(const backend *be, precision p) {
                      .planned = be,
                      .precision = p,
                      .act = activations(be, p),
+                     .tokens_together = be->tokens_together,
+                     .pixels_together = be->pixels_together,
                      .scratch = wan_arena_counting()};
 }
 

@@ -33,10 +33,12 @@ typedef struct compute {
     bool owns_device;
     arena scratch; /* all tensors below come from here */
     precision precision;
-    dtype act;       /* of activations between ops: WAN_F32, or WAN_BF16 where a backend has it */
-    void *workspace; /* of the op that runs now, see backend.h */
-    error err;       /* sticky */
-    work done;       /* added up by every op */
+    dtype act; /* of activations between ops: WAN_F32, or WAN_BF16 where a backend has it */
+    int64_t tokens_together;      /* that go through a transformer block in one piece */
+    int64_t pixels_together;      /* that go through a level of the autoencoder, at least */
+    void *workspace;              /* of the op that runs now, see backend.h */
+    error err;                    /* sticky */
+    work done;                    /* added up by every op */
     int (*cancelled)(void *user); /* polled before every op; may be NULL */
     void *cancel_user;
     /* Receives intermediate results while a stage is traced; may be NULL.  t may be read with

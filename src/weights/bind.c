@@ -20,7 +20,8 @@ struct binder {
     compute *c;
     bool *asked; /* of each stored tensor */
     owned *mine; /* device memory: vectors, placed copies */
-    size_t count, room, bytes, placed;
+    size_t count, room, bytes;
+    size_t placed, streamable, largest; /* of weights the device copies */
 };
 
 binder *wan_binder_open(const store *s, compute *c, error *err) {
@@ -211,13 +212,23 @@ static bool fits_conv(tensor t, int64_t a, int64_t b, tensor *as) {
     return true;
 }
 
+static void count_placed(binder *b, size_t bytes, weight_use use) {
+    size_t from = b->c->planned->stream_from;
+    b->placed += bytes;
+    if (use != WAN_USE_MATRIX || !from || bytes < from)
+        return;
+    b->streamable += bytes;
+    b->largest = bytes > b->largest ? bytes : b->largest;
+}
+
 static wan_status put(binder *b, const stored *t, tensor as, weight_use use, tensor *out,
                       error *err) {
     const backend *be = b->c->planned;
     *out = as;
     if (be->placed_type)
         out->type = be->placed_type(b->c->precision, as, use);
-    b->placed += be->placed_type ? wan_bytes(*out) : 0;
+    if (be->placed_type && use != WAN_USE_TABLE)
+        count_placed(b, wan_bytes(*out), use);
     if (wan_is_dry(b->c))
         return WAN_OK;
     wan_status s = reserve(b, err);
@@ -270,7 +281,8 @@ static wan_status bind_scales(binder *b, const stored *t, linear *l, error *err)
     return convert(b, t->scale, wan_tensor(WAN_F32, 1, &n, NULL), &l->scale, err);
 }
 
-static wan_status bind_matrix(binder *b, const stored *t, tensor want, linear *l, error *err) {
+static wan_status bind_matrix(binder *b, const stored *t, tensor want, weight_use use, linear *l,
+                              error *err) {
     const dtype_info *d = wan_dtype(t->t.type);
     if (!d->weight)
         return wrong_type(t, "a weight", err);
@@ -283,7 +295,7 @@ static wan_status bind_matrix(binder *b, const stored *t, tensor want, linear *l
                         t->source, (long long)want.dim[1], d->name, d->block);
     wan_status s = t->channels_last
                        ? put_in_order(b, t, want, &l->weight, err)
-                       : put(b, t, wan_reshape(t->t, 2, want.dim), WAN_USE_MATRIX, &l->weight, err);
+                       : put(b, t, wan_reshape(t->t, 2, want.dim), use, &l->weight, err);
     return s == WAN_OK ? bind_scales(b, t, l, err) : s;
 }
 
@@ -318,8 +330,12 @@ static wan_status bind_weight(binder *b, const char *prefix, const binding *r, t
     if (!t)
         s = missing(b, name, want, is_conv ? &k->weight : &l->weight, err);
     else
-        s = is_conv ? bind_kernel(b, t, want, k, err) : bind_matrix(b, t, want, l, err);
-    if (s != WAN_OK || r->kind == BIND_LINEAR_PLAIN)
+        s = is_conv
+                ? bind_kernel(b, t, want, k, err)
+                : bind_matrix(b, t, want,
+                              t->scale || r->kind != BIND_TABLE ? WAN_USE_MATRIX : WAN_USE_TABLE, l,
+                              err);
+    if (s != WAN_OK || r->kind == BIND_LINEAR_PLAIN || r->kind == BIND_TABLE)
         return s;
     tensor *bias = is_conv ? &k->bias : &l->bias;
     s = compose(b, prefix, r->name, ".bias", name, err);
@@ -372,4 +388,9 @@ size_t wan_binder_bytes(const binder *b) {
 
 size_t wan_binder_placed(const binder *b) {
     return b->placed;
+}
+
+size_t wan_binder_streamable(const binder *b, size_t *largest) {
+    *largest = b->largest;
+    return b->streamable;
 }

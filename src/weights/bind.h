@@ -11,7 +11,8 @@
 
 typedef enum bind_kind {
     BIND_LINEAR,       /* linear: NAME.weight [a, b], NAME.bias [a] */
-    BIND_LINEAR_PLAIN, /* linear without bias: NAME.weight [a, b]; also a table for wan_embed */
+    BIND_LINEAR_PLAIN, /* linear without bias: NAME.weight [a, b] */
+    BIND_TABLE,        /* the same, for wan_embed */
     BIND_VECTOR, /* tensor f32: NAME.weight, as many elements as a * b (b 0: a), any leading ones */
     BIND_BARE,   /* the same, for a tensor called NAME itself */
     BIND_CONV    /* conv: NAME.weight [a, b, ...any kernel], NAME.bias [a] */
@@ -46,5 +47,7 @@ size_t wan_binder_unused(const binder *b, char *text, size_t size);
 size_t wan_binder_bytes(const binder *b);
 /* Bytes of weights that the device keeps as copies; 0 where it reads the map. */
 size_t wan_binder_placed(const binder *b);
+/* Of these, bytes of weights that can pass through instead, and of the largest of them. */
+size_t wan_binder_streamable(const binder *b, size_t *largest);
 
 #endif

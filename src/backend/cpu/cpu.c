@@ -2,6 +2,7 @@
 /* The CPU as a backend: memory, the device, and the table of ops. */
 #include "backend/cpu/cpu.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -80,6 +81,12 @@ static tensor device_place(void *device, tensor host, weight_use use, error *err
     (void)use;
     (void)err;
     return host;
+}
+
+void wan_backend_cpu_describe(char *text, size_t size) {
+    unsigned have = wan_cpu_detect();
+    snprintf(text, size, "scalar%s%s", have & CPU_AVX2 ? ", AVX2 with FMA and F16C" : "",
+             have & CPU_AVX512 ? ", AVX-512 (F, BW, DQ, VL)" : "");
 }
 
 const backend wan_backend_cpu = {

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "backend/cuda/lt.h"
+#include "backend/cuda/stream.h"
 
 wan_status wan_cuda_status(cudaError_t e, const char *what, error *err) {
     if (e == cudaSuccess)
@@ -24,12 +25,22 @@ bool wan_cuda_launched(compute *c, const char *what) {
     return wan_cuda_ok(c, cudaGetLastError(), what);
 }
 
+/* Smaller weights are not worth a slot. */
+#define STREAM_FROM ((size_t)4 << 20)
+/* The driver's context, kernels and cuBLAS beside all tensors, as measured (docs/speed.md). */
+#define CONTEXT ((size_t)640 << 20)
+
 /* What only this file touches, behind the part all kernels see. */
 typedef struct whole_device {
     cuda_device d;
     cudaMemPool_t pool;
     cuda_upload *upload;
     cudaEvent_t sent[2]; /* downloads under way */
+    cuda_stream *stream; /* weights that pass through; NULL: none do */
+    int threads;
+    size_t room;          /* bytes of weights that may still stay */
+    const void *table[8]; /* host tables, read a few rows at a time */
+    int tables;
     error err; /* of calls that cannot return one; reported by the next that can */
 } whole_device;
 
@@ -47,6 +58,7 @@ static void device_close(void *device) {
     cudaSetDevice(w->d.ordinal);
     if (w->d.stream)
         cudaStreamSynchronize(w->d.stream);
+    wan_cuda_stream_close(w->stream);
     wan_cuda_lt_close(w->d.lt);
     wan_cuda_upload_close(w->upload);
     for (int i = 0; i < 2; i++)
@@ -60,7 +72,7 @@ static void device_close(void *device) {
 }
 
 static cudaError_t open_pool(whole_device *w) {
-    cudaMemPoolProps props = {
+    struct cudaMemPoolProps props = {
         .allocType = cudaMemAllocationTypePinned,
         .location = {.type = cudaMemLocationTypeDevice, .id = w->d.ordinal},
     };
@@ -79,6 +91,8 @@ static void *device_open(const device_options *o, error *err) {
     }
     w->d.ordinal = o->ordinal;
     w->d.precision = o->precision;
+    w->threads = o->threads;
+    w->room = SIZE_MAX;
     cudaError_t e = cudaSetDevice(o->ordinal);
     if (!e)
         e = cudaGetDeviceProperties(&props, o->ordinal);
@@ -196,29 +210,56 @@ static wan_status device_check(void *device, error *err) {
 /* ------------------------------------------------------------------------------------ weights */
 
 static dtype placed_type(precision p, tensor host, weight_use use) {
-    if (use == WAN_USE_MATRIX)
+    if (use == WAN_USE_MATRIX || use == WAN_USE_TABLE)
         return host.type;
     return p == WAN_PRECISION_F32 ? WAN_F32 : WAN_BF16;
+}
+
+/* A weight stays, or its bytes in host memory are read at every use. */
+static bool stays(whole_device *w, tensor host, weight_use use, error *err) {
+    size_t bytes = wan_bytes(host);
+    for (int i = 0; i < w->tables && use == WAN_USE_TABLE; i++)
+        if (w->table[i] == host.data)
+            return false;
+    if (use == WAN_USE_TABLE && w->tables < (int)(sizeof w->table / sizeof w->table[0])) {
+        w->table[w->tables++] = host.data;
+        return false;
+    }
+    if (use != WAN_USE_MATRIX || bytes < STREAM_FROM || w->room == SIZE_MAX)
+        return true;
+    if (bytes <= w->room) {
+        w->room -= bytes;
+        return true;
+    }
+    if (!w->stream)
+        w->stream = wan_cuda_stream_open(w->d.ordinal, w->threads, err);
+    if (w->stream)
+        wan_cuda_stream_add(w->stream, host.data, bytes, err);
+    return false;
+}
+
+static void pack_conv(whole_device *w, tensor t, tensor host, weight_use use, error *err) {
+    void *stored = device_alloc(w, wan_bytes(host), err);
+    if (stored && !wan_cuda_upload(w->upload, w->d.stream, stored, host.data, wan_bytes(host), err))
+        wan_cuda_status(wan_cuda_pack_conv(t.data, t.type, stored, host,
+                                           use == WAN_USE_CONV_CHANNELS_LAST, w->d.stream),
+                        "pack a convolution", err);
+    device_free(w, stored, wan_bytes(host));
 }
 
 static tensor device_place(void *device, tensor host, weight_use use, error *err) {
     whole_device *w = device;
     tensor t = host;
+    if (!stays(w, host, use, err) || err->code)
+        return t;
     t.type = placed_type(w->d.precision, host, use);
     t.data = device_alloc(device, wan_bytes(t), err);
     if (!t.data)
         return t;
-    if (use == WAN_USE_MATRIX) {
+    if (use == WAN_USE_MATRIX || use == WAN_USE_TABLE)
         wan_cuda_upload(w->upload, w->d.stream, t.data, host.data, wan_bytes(host), err);
-    } else {
-        void *stored = device_alloc(device, wan_bytes(host), err);
-        if (stored &&
-            !wan_cuda_upload(w->upload, w->d.stream, stored, host.data, wan_bytes(host), err))
-            wan_cuda_status(wan_cuda_pack_conv(t.data, t.type, stored, host,
-                                               use == WAN_USE_CONV_CHANNELS_LAST, w->d.stream),
-                            "pack a convolution", err);
-        device_free(device, stored, wan_bytes(host));
-    }
+    else
+        pack_conv(w, t, host, use, err);
     if (err->code) {
         device_free(device, t.data, wan_bytes(t));
         t.data = NULL;
@@ -226,9 +267,78 @@ static tensor device_place(void *device, tensor host, weight_use use, error *err
     return t;
 }
 
-void *wan_cuda_weight(compute *c, tensor w) {
-    (void)c;
-    return w.data;
+static void device_limit(void *device, size_t bytes) {
+    whole_device *w = device;
+    w->room = bytes;
+}
+
+static size_t device_available(void *device) {
+    whole_device *w = device;
+    size_t free_ = 0, total = 0;
+    uint64_t reserved = 0;
+    cudaMemGetInfo(&free_, &total);
+    cudaMemPoolGetAttribute(w->pool, cudaMemPoolAttrReservedMemCurrent, &reserved);
+    return free_ + (size_t)reserved;
+}
+
+static size_t device_held_most(void *device) {
+    whole_device *w = device;
+    uint64_t reserved = 0;
+    cudaMemPoolGetAttribute(w->pool, cudaMemPoolAttrReservedMemHigh, &reserved);
+    return (size_t)reserved + (w->stream ? wan_cuda_stream_bytes(w->stream) : 0);
+}
+
+void *wan_cuda_weight(compute *c, tensor t) {
+    whole_device *w = c->device;
+    struct cudaPointerAttributes a;
+    if (!w->stream || wan_bytes(t) < STREAM_FROM)
+        return t.data;
+    if (cudaPointerGetAttributes(&a, t.data) == cudaSuccess && a.type == cudaMemoryTypeDevice)
+        return t.data;
+    return wan_cuda_stream_get(w->stream, w->d.stream, t.data, &c->err);
+}
+
+/* Rows of a table that is on the host: only those asked for travel. */
+static void rows_from_host(compute *c, tensor dst, const linear *table, tensor ids) {
+    whole_device *w = c->device;
+    int64_t n = ids.dim[0];
+    size_t row = wan_bytes(wan_slice(table->weight, 0, 1));
+    int32_t *id = malloc((size_t)n * sizeof *id), *count = malloc((size_t)n * sizeof *count);
+    char *rows = malloc((size_t)n * row);
+    linear few = {.weight = table->weight};
+    tensor order = ids;
+    few.weight.dim[0] = n;
+    few.weight.data = device_alloc(w, (size_t)n * row, &c->err);
+    order.data = device_alloc(w, wan_bytes(ids), &c->err);
+    if (!id || !count || !rows)
+        wan_fail(&c->err, WAN_E_MEMORY, "cuda: no memory for %lld rows", (long long)n);
+    if (!c->err.code)
+        device_download(w, id, ids.data, wan_bytes(ids));
+    for (int64_t i = 0; i < n && !c->err.code && !device_check(w, &c->err); i++) {
+        memcpy(rows + (size_t)i * row, (const char *)table->weight.data + (size_t)id[i] * row, row);
+        count[i] = (int32_t)i;
+    }
+    if (!c->err.code) {
+        device_upload(w, few.weight.data, rows, (size_t)n * row);
+        device_upload(w, order.data, count, wan_bytes(ids));
+        wan_cuda_rows(c, dst, &few, order);
+        wan_cuda_ok(c, cudaStreamSynchronize(w->d.stream), "rows"); /* `rows` goes */
+    }
+    device_free(w, few.weight.data, 0);
+    device_free(w, order.data, 0);
+    free(rows);
+    free(count);
+    free(id);
+}
+
+static void rows_anywhere(compute *c, tensor dst, const linear *table, tensor ids) {
+    const whole_device *w = c->device;
+    for (int i = 0; i < w->tables; i++)
+        if (w->table[i] == table->weight.data) {
+            rows_from_host(c, dst, table, ids);
+            return;
+        }
+    wan_cuda_rows(c, dst, table, ids);
 }
 
 /* ------------------------------------------------------------------------------------ plug-in */
@@ -237,9 +347,11 @@ static const backend cuda = {
     .name = "cuda",
     .half_activations = true,
     .own_memory = true,
-    .precisions =
-        1u << WAN_PRECISION_F32 | 1u << WAN_PRECISION_BF16 | 1u << WAN_PRECISION_FP8,
+    .precisions = 1u << WAN_PRECISION_F32 | 1u << WAN_PRECISION_BF16 | 1u << WAN_PRECISION_FP8,
     .best = WAN_PRECISION_BF16,
+    .context = CONTEXT,
+    .stream_from = STREAM_FROM,
+    .stream_slots = CUDA_STREAM_SLOTS,
     .tokens_together = 32768,
     .pixels_together = 900000,
     .fixed_bytes = fixed_bytes,
@@ -256,6 +368,9 @@ static const backend cuda = {
     .check = device_check,
     .place = device_place,
     .placed_type = placed_type,
+    .limit = device_limit,
+    .available = device_available,
+    .held_most = device_held_most,
     .workspace =
         {
             .linear = wan_cuda_linear_workspace,
@@ -274,7 +389,7 @@ static const backend cuda = {
             .attention = wan_cuda_attention,
             .mul = wan_cuda_mul,
             .activate = wan_cuda_activate,
-            .rows = wan_cuda_rows,
+            .rows = rows_anywhere,
             .add_vector = wan_cuda_add_vector,
             .patchify = wan_cuda_patchify,
             .unpatchify = wan_cuda_unpatchify,
@@ -331,9 +446,9 @@ static void describe(void (*line)(void *user, const char *what, const char *is),
                  "%s, compute capability %d.%d, %d multiprocessors, %.1f of %.1f GiB free%s",
                  p.name, p.major, p.minor, p.multiProcessorCount, (double)free_ / 0x1p30,
                  (double)total / 0x1p30,
-                 p.major < 8             ? "; too old, at least 8.0 is needed"
-                 : p.major == 9          ? "; Hopper kernels (wgmma)"
-                                         : "; mma kernels");
+                 p.major < 8    ? "; too old, at least 8.0 is needed"
+                 : p.major == 9 ? "; Hopper kernels (wgmma)"
+                                : "; mma kernels");
         line(user, name, text);
     }
     wan_cuda_lt_describe(text, sizeof text);
