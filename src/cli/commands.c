@@ -23,10 +23,11 @@ static const command list[] = {
       "For a checkpoint: its kind, tensors, types, bytes, and what is missing or unexpected.  For a clip made by wan: the "
       "command that makes it again.",
       wan_command_inspect },
-    { "convert", FOR_CONVERT, 2, "IN OUT.gguf",
-      "pack a model into one GGUF, in other types if asked",
-      "IN is whatever -m of generate takes.  OUT holds every part that IN has: transformer, text encoder, VAE, tokenizer and "
-      "defaults.  Memory stays small whatever the model; OUT appears only when complete.",
+    { "convert", FOR_CONVERT, 2, "IN OUT",
+      "pack a model into one file or a folder, in other types if asked",
+      "IN is whatever -m of generate takes.  OUT.gguf or OUT.safetensors is one file with every part that IN has: transformer, "
+      "text encoder, VAE, tokenizer and defaults; any other name is a new folder that diffusers reads too.  Memory stays "
+      "small whatever the model; OUT appears only when complete.",
       wan_command_convert },
     { "bench", FOR_BENCH, 0, "",
       "time each stage alone",

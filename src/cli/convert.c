@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wan convert: any readable model into one GGUF. */
+/* wan convert: any readable model into one file, or a folder. */
 #include "pipeline/convert.h"
 
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
-#include "cli/output.h"
 
 static void show(void *user, const char *name, uint64_t done, uint64_t total) {
     report *r = user;
@@ -17,22 +17,28 @@ static void show(void *user, const char *name, uint64_t done, uint64_t total) {
         wan_report_progress(r, &p);
 }
 
+/* Safetensors has nothing like Q8_0: unless asked, it gets what there is. */
+static const char *recipe_of(const request *r, const char *out) {
+    size_t n = strlen(out);
+    bool gguf = n >= 5 && !strcasecmp(out + n - 5, ".gguf");
+    return r->weight_type ? r->weight_type : gguf ? "q8_0" : "keep";
+}
+
 wan_status wan_command_convert(invocation *v, error *err) {
     const request *r = &v->r;
     const char *out = v->operand[1];
-    size_t n = strlen(out);
+    struct stat st;
     wan_model_options options = r->model;
     options.model = v->operand[0];
     options.log = wan_report_log;
     options.log_user = v->report;
-    if (n < 5 || strcasecmp(out + n - 5, ".gguf"))
-        return wan_fail(err, WAN_E_USAGE, "%s: the new file's name must end in .gguf", out);
-    if (!r->overwrite && wan_output_fresh(out, 1, err) != WAN_OK)
-        return err->code;
+    if (!r->overwrite && lstat(out, &st) == 0 && !S_ISDIR(st.st_mode))
+        return wan_fail(err, WAN_E_OUTPUT, "%s exists; -y replaces it", out);
     wan_model *m = wan_model_begin(&options, err);
     if (!m)
         return err->code;
-    convert_options o = {.recipe = r->weight_type ? r->weight_type : "q8_0",
+    convert_options o = {.recipe = recipe_of(r, out),
+                         .rules = r->recipe,
                          .licence = r->licence,
                          .base_model = r->base_model,
                          .cancelled = wan_interrupted,

@@ -1,194 +1,65 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pipeline/convert.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
+#include <sys/statvfs.h>
 
-#include "base/team.h"
-#include "io/gguf_write.h"
+#include "io/mapfile.h"
+#include "io/outfolder.h"
 #include "model/dit_config.h"
-#include "sample/solver.h"
+#include "pipeline/conversion.h"
 #include "tensor/quantise.h"
-#include "tensor/quants.h"
-#include "text/spiece.h"
+#include "text/spiece_write.h"
 #include "weights/layout.h"
+#include "weights/names.h"
 
-/* Values of a block of rows on their way through f32. */
-#define ROWS_VALUES (1 << 20)
+#define DROP_BYTES ((uint64_t)256 << 20) /* of mapped files that may be in memory */
+#define COPY_BYTES ((size_t)32 << 20)
 
-typedef struct conversion {
-    wan_model *m;
-    const convert_options *o;
-    gguf_writer *w;
-    team *team;
-    uint64_t done, total; /* bytes read */
-    float *values;        /* [threads, ROWS_VALUES] */
-    char *packed;         /* the block in its new type */
-    size_t packed_room;
-} conversion;
+/* Where bytes go: the one or the other. */
+typedef struct sink {
+    gguf_writer *gguf;
+    outfile *file;
+} sink;
 
-static const char *const prefix[PARTS] = {"", "text_encoder.", "vae."};
-
-static dtype new_type(const conversion *c, part p, const stored *s) {
-    dtype t = strcasecmp(c->o->recipe, "keep") ? wan_recipe_type(c->o->recipe, p, s->name, s->t)
-                                               : WAN_DTYPES;
-    if (t != WAN_DTYPES)
-        return t;
-    /* GGUF has neither codes with scales beside them nor 8-bit floats. */
-    bool codes = s->scale || s->t.type == WAN_F8_E4M3 || s->t.type == WAN_F8_E5M2;
-    return codes ? WAN_F16 : s->t.type;
+static wan_status put(sink *k, const void *data, size_t size, error *err) {
+    return k->gguf ? wan_gguf_write_data(k->gguf, data, size, err)
+                   : wan_outfile_write(k->file, data, size, err);
 }
 
-/* -------------------------------------------------------------------------------------------------------
- * metadata */
-
-static void announce(conversion *c) {
-    char name[600];
-    for (int p = 0; p < PARTS; p++)
-        for (size_t i = 0; c->m->store[p] && i < wan_store_count(c->m->store[p]); i++) {
-            const stored *s = wan_store_at(c->m->store[p], i);
-            if (s->companion)
-                continue;
-            tensor t = s->t;
-            t.type = new_type(c, (part)p, s);
-            snprintf(name, sizeof name, "%s%s", prefix[p], s->name);
-            wan_gguf_write_tensor(c->w, name, t);
-            c->total += wan_bytes(s->t);
-        }
-}
-
-static wan_status write_tokenizer(conversion *c, const char *path, error *err) {
-    static const int32_t kind_of[] = {[PIECE_PLAIN] = 1,
-                                      [PIECE_UNKNOWN] = 2,
-                                      [PIECE_CONTROL] = 3,
-                                      [PIECE_ADDED] = 4,
-                                      [PIECE_UNUSED] = 5};
-    spiece s;
-    if (wan_spiece_open(&s, path, err))
-        return err->code;
-    const char **text = calloc((size_t)s.count + 1, sizeof *text);
-    float *score = calloc((size_t)s.count + 1, sizeof *score);
-    int32_t *kind = calloc((size_t)s.count + 1, sizeof *kind);
-    if (!text || !score || !kind)
-        wan_fail(err, WAN_E_MEMORY, "%s: no memory to copy the tokenizer", path);
-    for (int i = 0; !err->code && i < s.count; i++) {
-        text[i] = s.pieces[i].text;
-        score[i] = (float)s.pieces[i].score;
-        kind[i] = kind_of[s.pieces[i].kind];
-    }
-    if (!err->code) {
-        wan_gguf_write_string(c->w, "tokenizer.ggml.model", "t5");
-        wan_gguf_write_strings(c->w, "tokenizer.ggml.tokens", text, (uint64_t)s.count);
-        wan_gguf_write_f32s(c->w, "tokenizer.ggml.scores", score, (uint64_t)s.count);
-        wan_gguf_write_i32s(c->w, "tokenizer.ggml.token_type", kind, (uint64_t)s.count);
-        wan_gguf_write_bool(c->w, "tokenizer.ggml.add_space_prefix", true);
-        wan_gguf_write_bool(c->w, "tokenizer.ggml.remove_extra_whitespaces", false);
-        wan_gguf_write_u32(c->w, "tokenizer.ggml.eos_token_id", (uint32_t)s.eos);
-        wan_gguf_write_u32(c->w, "tokenizer.ggml.padding_token_id", (uint32_t)s.pad);
-        wan_gguf_write_u32(c->w, "tokenizer.ggml.unknown_token_id", (uint32_t)s.unk);
-    }
-    free(text);
-    free(score);
-    free(kind);
-    wan_spiece_free(&s);
-    return err->code;
-}
-
-/* latents_mean and latents_std of wherever the VAE's statistics are said, as the JSON text that our
- * VAE reads. */
-static void write_statistics(conversion *c) {
-    static const char *const key[] = {"latents_mean", "latents_std"};
-    const store *s = c->m->store[PART_VAE];
-    const json_t *config = wan_store_config(s), *inner = json_object_get(config, "vae");
-    for (int i = 0; i < 2; i++) {
-        const json_t *list = json_object_get(inner ? inner : config, key[i]);
-        const char *meta = wan_store_meta(s, key[i]);
-        char *text = json_is_array(list) ? json_dumps(list, JSON_REAL_PRECISION(9)) : NULL;
-        if (text || meta)
-            wan_gguf_write_string(c->w, key[i], text ? text : meta);
-        free(text);
-    }
-}
-
-static void write_defaults(conversion *c) {
-    const model_defaults *d = &c->m->defaults;
-    json_t *j =
-        json_pack("{s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:s, s:s}", "width", d->width, "height",
-                  d->height, "frames", d->frames, "steps", d->steps, "fps", d->fps, "guidance",
-                  d->guidance, "shift", d->shift, "sampler", wan_sampler_name(d->sampler),
-                  "negative_prompt", d->negative ? d->negative : "");
-    if (d->prompt)
-        json_object_set_new(j, "prompt", json_string(d->prompt));
-    char *text = json_dumps(j, JSON_REAL_PRECISION(9));
-    if (text)
-        wan_gguf_write_string(c->w, "wan.defaults", text);
-    free(text);
-    json_decref(j);
-}
-
-/* The file's name without its folder. */
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
-static wan_status write_metadata(conversion *c, error *err) {
-    const store *const *s = (const store *const *)c->m->store;
-    char parts[64], path[4096];
-    snprintf(parts, sizeof parts, "%s%s%s", s[PART_DIT] ? "transformer " : "",
-             s[PART_TEXT] ? "text_encoder " : "", s[PART_VAE] ? "vae " : "");
-    wan_gguf_write_string(c->w, "general.architecture", "wan");
-    const store *first = s[PART_DIT] ? s[PART_DIT] : s[PART_TEXT] ? s[PART_TEXT] : s[PART_VAE];
-    const char *licence = c->o->licence ? c->o->licence : wan_store_meta(first, "general.license");
-    if (licence) /* weights have a licence of their own, which nobody can guess */
-        wan_gguf_write_string(c->w, "general.license", licence);
-    wan_gguf_write_u32(c->w, "general.base_model.count", 1);
-    wan_gguf_write_string(c->w, "general.base_model.0.name",
-                          c->o->base_model ? c->o->base_model : base_name(wan_store_path(first)));
-    wan_gguf_write_u32(c->w, "general.quantization_version", 2);
-    wan_gguf_write_string(c->w, "wan.parts", parts);
-    wan_gguf_write_string(c->w, "wan.recipe", c->o->recipe);
-    dit_config g;
-    if (s[PART_DIT] && !wan_dit_config_read(&g, s[PART_DIT], err))
-        wan_gguf_write_u32(c->w, "wan.attention.head_count", (uint32_t)g.heads);
-    if (s[PART_VAE])
-        write_statistics(c);
-    write_defaults(c);
-    error none = {0};
-    const char *spiece_path = c->m->tokenizer_path;
-    if (!spiece_path && c->m->root &&
-        !wan_layout_find_tokenizer(c->m->root, path, sizeof path, &none))
-        spiece_path = path;
-    if (spiece_path)
-        return write_tokenizer(c, spiece_path, err);
-    wan_log(c->m->log, WAN_LOG_WARN, "the model has no tokenizer: the new file has none either");
-    return err->code;
-}
-
-/* -----------------------------------------------------------------------------------------------------------
- * data */
+/* ------------------------------------------------------------------------------------------------
+ * tensors */
 
 typedef struct block {
     conversion *c;
     const stored *s;
     dtype to;
+    bool scaled;
     int64_t row, rows, cols;
     error err[64]; /* of each worker */
 } block;
 
+static void repack_scaled(block *b, int64_t r, float *values, int worker) {
+    wan_stored_read(b->s, values, (b->row + r) * b->cols, b->cols);
+    wan_quantise_rows(b->to, b->c->packed + r * b->cols, &b->c->scale[b->row + r], values, 1,
+                      b->cols, &b->err[worker]);
+}
+
 static void repack(void *arg, int64_t from, int64_t to, int worker) {
     block *b = arg;
-    float *values = b->c->values + (int64_t)worker * ROWS_VALUES;
+    float *values = b->c->values + (int64_t)worker * CONVERT_VALUES;
     const dtype_info *z = wan_dtype(b->to);
     size_t out = wan_bytes(wan_tensor(b->to, 1, &b->cols, NULL));
     for (int64_t r = from; r < to; r++) {
-        /* A row longer than the space goes piece by piece; pieces are whole blocks of every type.
-         */
-        for (int64_t k = 0; k < b->cols; k += ROWS_VALUES) {
-            int64_t n = b->cols - k < ROWS_VALUES ? b->cols - k : ROWS_VALUES;
+        if (b->scaled) {
+            repack_scaled(b, r, values, worker);
+            continue;
+        }
+        /* A row longer than the space goes piece by piece: whole blocks of every type. */
+        for (int64_t k = 0; k < b->cols; k += CONVERT_VALUES) {
+            int64_t n = b->cols - k < CONVERT_VALUES ? b->cols - k : CONVERT_VALUES;
             wan_stored_read(b->s, values, (b->row + r) * b->cols + k, n);
             wan_quantise(b->to, b->c->packed + (size_t)r * out + (size_t)(k / z->block * z->bytes),
                          values, n, &b->err[worker]);
@@ -196,44 +67,62 @@ static void repack(void *arg, int64_t from, int64_t to, int worker) {
     }
 }
 
-static wan_status tell(conversion *c, const stored *s, size_t bytes, error *err) {
+/* Counts what was read, gives pages back, and looks whether to stop. */
+static wan_status tell(conversion *c, const entry *e, size_t bytes, error *err) {
     c->done += bytes;
+    c->since_drop += bytes;
+    if (c->since_drop >= DROP_BYTES) {
+        wan_store_drop_pages(c->m->store[e->part]);
+        c->since_drop = 0;
+    }
     if (c->o->progress)
-        c->o->progress(c->o->progress_user, s->name, c->done, c->total);
+        c->o->progress(c->o->progress_user, e->name, c->done, c->total);
     if (c->o->cancelled && c->o->cancelled(c->o->cancel_user))
         return wan_fail(err, WAN_E_CANCELLED, "cancelled");
     return WAN_OK;
 }
 
-static wan_status write_as_stored(conversion *c, const stored *s, error *err) {
-    size_t bytes = wan_bytes(s->t), step = (size_t)32 << 20;
-    for (size_t at = 0; at < bytes; at += step) {
-        size_t n = bytes - at < step ? bytes - at : step;
-        if (wan_gguf_write_data(c->w, (const char *)s->t.data + at, n, err) || tell(c, s, n, err))
+static wan_status write_as_stored(conversion *c, const entry *e, sink *k, error *err) {
+    size_t bytes = wan_bytes(e->s->t);
+    for (size_t at = 0; at < bytes; at += COPY_BYTES) {
+        size_t n = bytes - at < COPY_BYTES ? bytes - at : COPY_BYTES;
+        if (put(k, (const char *)e->s->t.data + at, n, err) || tell(c, e, n, err))
             return err->code;
     }
     return WAN_OK;
 }
 
-static wan_status write_repacked(conversion *c, const stored *s, dtype to, error *err) {
+static wan_status make_room(conversion *c, const entry *e, size_t packed, int64_t rows,
+                            error *err) {
+    if (packed > c->packed_room) {
+        free(c->packed);
+        c->packed = malloc(packed);
+        c->packed_room = c->packed ? packed : 0;
+    }
+    free(c->scale);
+    c->scale = e->scales ? malloc((size_t)rows * sizeof *c->scale + 1) : NULL;
+    return c->packed && (c->scale || !e->scales)
+               ? WAN_OK
+               : wan_fail(err, WAN_E_MEMORY, "no memory to convert %s", e->s->source);
+}
+
+static wan_status write_repacked(conversion *c, const entry *e, sink *k, error *err) {
+    const stored *s = e->s;
     int64_t cols = s->t.rank ? s->t.dim[s->t.rank - 1] : 1;
     int64_t rows = cols ? wan_elements(s->t) / cols : 0;
-    tensor one = wan_tensor(to, 1, &cols, NULL), source = wan_tensor(s->t.type, 1, &cols, NULL);
-    int64_t step = ROWS_VALUES * (int64_t)wan_team_threads(c->team) / (cols ? cols : 1);
+    tensor one = wan_tensor(e->t.type, 1, &cols, NULL), from = wan_tensor(s->t.type, 1, &cols, NULL);
+    int64_t step = CONVERT_VALUES * (int64_t)wan_team_threads(c->team) / (cols ? cols : 1);
     step = step < 1 ? 1 : step;
-    if (wan_bytes(one) * (size_t)step > c->packed_room) {
-        free(c->packed);
-        c->packed_room = wan_bytes(one) * (size_t)step;
-        c->packed = malloc(c->packed_room);
-        if (!c->packed) {
-            c->packed_room = 0;
-            return wan_fail(err, WAN_E_MEMORY, "no memory to convert %s", s->source);
-        }
-    }
+    if (e->scales && cols > CONVERT_VALUES)
+        return wan_fail(err, WAN_E_SHAPE, "%s: %s has rows of %lld values, at most %d get a scale",
+                        s->file, s->source, (long long)cols, CONVERT_VALUES);
+    if (make_room(c, e, wan_bytes(one) * (size_t)step, rows, err))
+        return err->code;
     for (int64_t r = 0; r < rows; r += step) {
         block b = {.c = c,
                    .s = s,
-                   .to = to,
+                   .to = e->t.type,
+                   .scaled = e->scales,
                    .row = r,
                    .rows = rows - r < step ? rows - r : step,
                    .cols = cols};
@@ -242,37 +131,216 @@ static wan_status write_repacked(conversion *c, const stored *s, dtype to, error
             if (b.err[i].code)
                 return wan_fail(err, b.err[i].code, "%s: %s: %s", s->file, s->source,
                                 b.err[i].message);
-        if (wan_gguf_write_data(c->w, c->packed, wan_bytes(one) * (size_t)b.rows, err) ||
-            tell(c, s, wan_bytes(source) * (size_t)b.rows, err))
+        if (put(k, c->packed, wan_bytes(one) * (size_t)b.rows, err) ||
+            tell(c, e, wan_bytes(from) * (size_t)b.rows, err))
             return err->code;
     }
     return WAN_OK;
 }
 
-static wan_status write_tensors(conversion *c, error *err) {
-    for (int p = 0; p < PARTS; p++) {
-        const store *s = c->m->store[p];
-        for (size_t i = 0; s && i < wan_store_count(s); i++) {
-            const stored *t = wan_store_at(s, i);
-            if (t->companion)
-                continue;
-            dtype to = new_type(c, (part)p, t);
-            bool as_it_is = to == t->t.type && !t->channels_last;
-            if (!as_it_is && (!wan_can_dequantise(t->t.type) || !wan_can_quantise(to)))
-                return wan_fail(err, WAN_E_TYPE, "%s: %s is %s, which cannot be converted", t->file,
-                                t->source, wan_dtype(t->t.type)->name);
-            if (as_it_is ? write_as_stored(c, t, err) : write_repacked(c, t, to, err))
-                return err->code;
-            if (i % 16 == 15)
-                wan_store_drop_pages(s);
-        }
-        if (s)
-            wan_store_drop_pages(s);
+/* Scales lie in front of their codes, where their alignment is theirs, but are known only after
+ * them: zeros until then. */
+static wan_status write_zeros(entry *e, sink *k, error *err) {
+    static const char zero[4096];
+    size_t left = wan_bytes(e->t);
+    e->at = wan_outfile_size(k->file);
+    for (size_t n; left; left -= n) {
+        n = left < sizeof zero ? left : sizeof zero;
+        if (put(k, zero, n, err))
+            return err->code;
     }
     return WAN_OK;
 }
 
-/* -----------------------------------------------------------------------------------------------------------
+static wan_status write_entry(conversion *c, entry *e, sink *k, error *err) {
+    if (e->bytes)
+        return put(k, e->bytes, wan_bytes(e->t), err);
+    if (!e->s)
+        return write_zeros(e, k, err);
+    if (e->as_it_is)
+        return write_as_stored(c, e, k, err);
+    if (write_repacked(c, e, k, err) || !e->scales)
+        return err->code;
+    const entry *s = &c->entry[e->scales];
+    return wan_outfile_patch(k->file, c->scale, wan_bytes(s->t), s->at, err);
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * one file */
+
+static wan_status write_gguf(conversion *c, const char *path, error *err) {
+    sink k = {.gguf = wan_gguf_write_open(path, err)};
+    if (!k.gguf)
+        return err->code;
+    wan_convert_gguf_metadata(c, k.gguf, err);
+    for (size_t i = 1; i < c->entries; i++)
+        wan_gguf_write_tensor(k.gguf, c->entry[i].name, c->entry[i].t);
+    for (size_t i = 1; i < c->entries && !err->code; i++)
+        write_entry(c, &c->entry[i], &k, err);
+    if (err->code)
+        wan_gguf_write_abort(k.gguf);
+    else
+        wan_gguf_write_commit(k.gguf, err);
+    return err->code;
+}
+
+/* Wide elements first, so that every tensor is aligned; otherwise file order. */
+static int by_width(const void *a, const void *b) {
+    const entry *p = *(entry *const *)a, *q = *(entry *const *)b;
+    int w = wan_dtype(p->t.type)->bytes, v = wan_dtype(q->t.type)->bytes;
+    return w != v ? v - w : (p > q) - (p < q);
+}
+
+/* Entries of one part, or of all (PARTS), under `name` each. */
+static wan_status write_safetensors(conversion *c, part which, const char *path, char **name,
+                                    const char *const *meta, error *err) {
+    entry **order = calloc(c->entries + 1, sizeof *order);
+    named_tensor *list = calloc(c->entries + 1, sizeof *list);
+    size_t n = 0;
+    sink k = {0};
+    if (!order || !list)
+        wan_fail(err, WAN_E_MEMORY, "%s: no memory for its header", path);
+    for (size_t i = 1; i < c->entries && !err->code; i++)
+        if (which == PARTS || c->entry[i].part == which)
+            order[n++] = &c->entry[i];
+    if (!err->code) {
+        qsort(order, n, sizeof *order, by_width);
+        for (size_t i = 0; i < n; i++)
+            list[i] = (named_tensor){name ? name[order[i] - c->entry] : order[i]->name, order[i]->t};
+        k.file = wan_safetensors_begin(path, list, n, meta, err);
+    }
+    for (size_t i = 0; k.file && i < n && !err->code; i++)
+        write_entry(c, order[i], &k, err);
+    if (k.file && err->code)
+        wan_outfile_abort(k.file);
+    else if (k.file)
+        wan_outfile_commit(k.file, err);
+    free(order);
+    free(list);
+    return err->code;
+}
+
+static wan_status write_combined(conversion *c, const char *path, error *err) {
+    json_t *strings = wan_convert_strings(c), *value;
+    const char *key, *meta[2 * 32 + 1] = {"format", "pt"};
+    char heads[32];
+    size_t n = 2;
+    dit_config g;
+    if (c->m->store[PART_DIT] && !wan_dit_config_read(&g, c->m->store[PART_DIT], err)) {
+        snprintf(heads, sizeof heads, "%lld", (long long)g.heads);
+        json_object_set_new(strings, "wan.attention.head_count", json_string(heads));
+    }
+    json_object_foreach(strings, key, value) {
+        if (n + 2 < sizeof meta / sizeof meta[0]) {
+            meta[n++] = key;
+            meta[n++] = json_string_value(value);
+        }
+    }
+    if (!err->code)
+        write_safetensors(c, PARTS, path, NULL, meta, err);
+    json_decref(strings);
+    return err->code;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * a folder */
+
+static wan_status write_bytes(const outfolder *f, const char *name, const void *bytes, size_t size,
+                              error *err) {
+    char path[4096];
+    if (wan_outfolder_place(f, name, path, sizeof path, err))
+        return err->code;
+    outfile *file = wan_outfile_open(path, err);
+    if (!file)
+        return err->code;
+    if (wan_outfile_write(file, bytes, size, err))
+        wan_outfile_abort(file);
+    else
+        wan_outfile_commit(file, err);
+    return err->code;
+}
+
+/* Takes over j; NULL has its error already or is out of memory. */
+static wan_status write_json(const outfolder *f, const char *name, json_t *j, error *err) {
+    char *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+    if (!text)
+        wan_fail(err, WAN_E_MEMORY, "no memory for %s", name);
+    else
+        write_bytes(f, name, text, strlen(text), err);
+    free(text);
+    json_decref(j);
+    return err->code;
+}
+
+static wan_status write_part(conversion *c, part p, const outfolder *f, error *err) {
+    static const char *const folder[PARTS] = {"transformer", "text_encoder", "vae"};
+    static const char *const file[PARTS] = {"diffusion_pytorch_model", "model",
+                                            "diffusion_pytorch_model"};
+    static const size_t prefix[PARTS] = {0, sizeof "text_encoder." - 1, sizeof "vae." - 1};
+    const store *source = c->m->store[p];
+    const char *licence = c->o->licence ? c->o->licence : wan_store_meta(source, "general.license");
+    const char *const meta[] = {"format", "pt", licence ? "general.license" : NULL, licence, NULL};
+    char path[4096], place[100], theirs[700];
+    char **name = calloc(c->entries, sizeof *name);
+    for (size_t i = 1; name && i < c->entries && !err->code; i++)
+        if (c->entry[i].part == p) {
+            wan_name_diffusers(c->entry[i].name + prefix[p], p, theirs, sizeof theirs);
+            if (!(name[i] = strdup(theirs)))
+                wan_fail(err, WAN_E_MEMORY, "no memory for the names of the new files");
+        }
+    if (!name)
+        wan_fail(err, WAN_E_MEMORY, "no memory for the names of the new files");
+    snprintf(place, sizeof place, "%s/%s.safetensors", folder[p], file[p]);
+    if (!err->code && !wan_outfolder_place(f, place, path, sizeof path, err))
+        write_safetensors(c, p, path, name, meta, err);
+    snprintf(place, sizeof place, "%s/config.json", folder[p]);
+    if (!err->code)
+        write_json(f, place, wan_convert_config(source, p, err), err);
+    for (size_t i = 1; name && i < c->entries; i++)
+        free(name[i]);
+    free(name);
+    return err->code;
+}
+
+/* The tokenizer's other spellings, for programs that read those, if they lie beside it. */
+static wan_status copy_tokenizer(const conversion *c, const outfolder *f, error *err) {
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json",
+                                        "special_tokens_map.json"};
+    char room[4096], from[4096], place[64];
+    const char *beside = wan_convert_tokenizer(c, room);
+    if (!c->spiece.size || write_bytes(f, "tokenizer/spiece.model", c->spiece.s, c->spiece.size, err))
+        return err->code;
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && !err->code; i++) {
+        mapfile map;
+        if (!wan_layout_beside(beside, names[i], from, sizeof from) ||
+            wan_map_open(&map, from, err))
+            continue;
+        snprintf(place, sizeof place, "tokenizer/%s", names[i]);
+        write_bytes(f, place, map.data, map.size, err);
+        wan_map_close(&map);
+    }
+    return err->code;
+}
+
+static wan_status write_folder(conversion *c, const char *path, error *err) {
+    outfolder *f = wan_outfolder_open(path, err);
+    if (!f)
+        return err->code;
+    for (int p = 0; p < PARTS && !err->code; p++)
+        if (c->m->store[p])
+            write_part(c, (part)p, f, err);
+    if (!err->code && !copy_tokenizer(c, f, err) &&
+        !write_json(f, "defaults.json", wan_convert_defaults(c), err) &&
+        !write_json(f, "scheduler/scheduler_config.json", wan_convert_scheduler(c), err))
+        write_json(f, "model_index.json", wan_convert_index(c), err);
+    if (err->code)
+        wan_outfolder_abort(f);
+    else
+        wan_outfolder_commit(f, err);
+    return err->code;
+}
+
+/* ------------------------------------------------------------------------------------------------
  * door */
 
 /* Every part there is; that one is missing is no fault, that one is damaged is. */
@@ -295,39 +363,68 @@ static wan_status open_parts(wan_model *m, error *err) {
                             m->root ? m->root : "the model");
 }
 
-static bool known_recipe(const char *name) {
-    for (const char *const *n = wan_recipe_names(); *n; n++)
-        if (!strcasecmp(*n, name))
-            return true;
-    return false;
+static wan_status read_tokenizer(conversion *c, error *err) {
+    char room[4096];
+    const char *path = wan_convert_tokenizer(c, room);
+    if (!path)
+        wan_log(c->m->log, WAN_LOG_WARN, "the model has no tokenizer: the new file has none either");
+    return path && c->kind != PACKAGE_GGUF ? wan_spiece_bytes(path, &c->spiece, err) : WAN_OK;
+}
+
+/* The size is known before anything is written. */
+static wan_status check_space(const conversion *c, const char *out, error *err) {
+    char folder[4096];
+    const char *slash = strrchr(out, '/');
+    struct statvfs fs;
+    uint64_t needs = 0;
+    for (size_t i = 1; i < c->entries; i++)
+        needs += wan_bytes(c->entry[i].t);
+    int n = !slash || slash == out ? 1 : (int)(slash - out);
+    if ((size_t)snprintf(folder, sizeof folder, "%.*s", n, slash ? out : ".") >= sizeof folder ||
+        statvfs(folder, &fs) != 0)
+        return WAN_OK;
+    uint64_t left = (uint64_t)fs.f_bavail * fs.f_frsize;
+    return left >= needs ? WAN_OK
+                         : wan_fail(err, WAN_E_SPACE,
+                                    "%s: it takes %llu bytes, the disk has %llu free", out,
+                                    (unsigned long long)needs, (unsigned long long)left);
+}
+
+static wan_status prepare(conversion *c, const char *out, error *err) {
+    int threads = c->m->threads < 64 ? c->m->threads : 64;
+    c->kind = wan_package_of(out);
+    if (wan_package_check(c->kind, out, c->o->recipe, err) ||
+        (c->o->rules && !(c->rules = wan_rules_open(c->o->rules, err))) ||
+        open_parts(c->m, err) || read_tokenizer(c, err) || wan_convert_plan(c, err) ||
+        check_space(c, out, err))
+        return err->code;
+    if (c->foreign)
+        wan_log(c->m->log, WAN_LOG_WARN,
+                "%zu tensors have a type that the new file cannot hold; they become F16",
+                c->foreign);
+    c->team = wan_team_open(threads, err);
+    c->values = malloc((size_t)threads * CONVERT_VALUES * sizeof *c->values);
+    return c->team && !c->values
+               ? wan_fail(err, WAN_E_MEMORY, "no memory for %d blocks of rows", threads)
+               : err->code;
 }
 
 wan_status wan_convert(wan_model *m, const char *out, const convert_options *o, error *err) {
     error local = {0};
     conversion c = {.m = m, .o = o};
-    int threads = m->threads < 64 ? m->threads : 64;
-    if (!known_recipe(o->recipe))
-        return wan_fail(
-            err, WAN_E_USAGE,
-            "type %s: no such recipe; there are keep, q8_0, q6_k, q5_k_m, q4_k_m, ... bf16",
-            o->recipe);
-    if (!open_parts(m, &local)) {
-        c.team = wan_team_open(threads, &local);
-        c.values = malloc((size_t)threads * ROWS_VALUES * sizeof *c.values);
-        if (c.team && !c.values)
-            wan_fail(&local, WAN_E_MEMORY, "no memory for %d blocks of rows", threads);
-    }
-    c.w = local.code ? NULL : wan_gguf_write_open(out, &local);
-    if (c.w) {
-        write_metadata(&c, &local);
-        announce(&c);
-        if (!local.code && !write_tensors(&c, &local))
-            wan_gguf_write_commit(c.w, &local);
+    if (!prepare(&c, out, &local)) {
+        if (c.kind == PACKAGE_GGUF)
+            write_gguf(&c, out, &local);
+        else if (c.kind == PACKAGE_SAFETENSORS)
+            write_combined(&c, out, &local);
         else
-            wan_gguf_write_abort(c.w);
+            write_folder(&c, out, &local);
     }
     wan_team_close(c.team);
+    wan_rules_close(c.rules);
+    wan_convert_plan_free(&c);
     free(c.values);
     free(c.packed);
+    free(c.scale);
     return local.code ? wan_fail(err, local.code, "%s", local.message) : WAN_OK;
 }

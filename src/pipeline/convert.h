@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* convert.h - a model of any readable layout becomes one GGUF with all its parts.
- * Transformer tensors have the official names, the others ours behind "text_encoder." and "vae.";
- * the tokenizer, the VAE's statistics and the model's defaults travel as metadata
- * (docs/formats.md).  Memory stays at a few blocks of rows, whatever the model. */
+/* convert.h - a model of any readable layout becomes one file, or a folder that diffusers reads.
+ * OUT.gguf and OUT.safetensors hold all parts: transformer tensors have the official names, the
+ * others ours behind "text_encoder." and "vae."; the tokenizer, the VAE's statistics and the
+ * model's defaults travel with them (docs/formats.md).  Any other name is a folder's.  Memory stays
+ * at a few blocks of rows, whatever the model. */
 #ifndef WAN_PIPELINE_CONVERT_H
 #define WAN_PIPELINE_CONVERT_H
 
 #include "pipeline/model.h"
 
 typedef struct convert_options {
-    /* "keep" (as stored; codes that GGUF does not have become F16), "q8_0", "q4_k_m" and so on:
-     * wan_recipe_names.  Attention and feed-forward matrices, and those of the text encoder, take
-     * the recipe's types; everything else stays as it is stored. */
+    /* "keep" (as stored), "q8_0", "q4_k_m", "fp8" and so on: wan_recipe_names.  Attention and
+     * feed-forward matrices, and those of the text encoder, take the recipe's types; everything else
+     * stays as it is stored.  What the new file cannot hold becomes F16. */
     const char *recipe;
+    const char *rules; /* for single tensors, over the recipe (rules.h); NULL: none */
     const char *licence, *base_model; /* tags; NULL: the source's licence, and its file name */
     int (*cancelled)(void *user);
     void *cancel_user;

@@ -95,10 +95,14 @@ static const param table[] = {
     { "synthetic",    0,   PARAM_PATH,    AT(synthetic),     0, 0,     "KIND",    G_BENCH, BEN, false,
       "full-size random weights instead of a model: ti2v-5b; written to the cache folder once" },
     { "type",         0,   PARAM_PATH,    AT(weight_type),   0, 0,     "TYPE",    G_BENCH, BEN, false,
-      "how synthetic weights are stored: q8_0, f16, bf16 or f32 (default: q8_0)" },
+      "how synthetic weights are stored: q8_0, q4_k, fp8, int8, f16, bf16, f32, ... (default: q8_0)" },
     { "type",         0,   PARAM_PATH,    AT(weight_type),   0, 0,     "RECIPE",  G_CONVERT, CON, false,
-      "what attention and feed-forward matrices become: keep, q8_0, q6_k, q5_k_m, q5_k_s, q4_k_m, q4_k, q3_k, q2_k, q5_0, "
-      "q5_1, q4_0, q4_1, iq4_nl, iq4_xs, bf16, f16 or f32 (default: q8_0); everything else stays as it is" },
+      "what attention and feed-forward matrices become: keep, f32, f16 or bf16; in a .gguf also q8_0, q6_k, q5_k_m, q5_k_s, "
+      "q4_k_m, q4_k, q3_k, q2_k, q5_0, q5_1, q4_0, q4_1, iq4_nl or iq4_xs; in safetensors also fp8 or int8 with a scale for "
+      "each row (default: q8_0 for .gguf, keep otherwise); everything else stays as it is" },
+    { "recipe",       0,   PARAM_PATH,    AT(recipe),        0, 0,     "RULES",   G_CONVERT, CON, false,
+      "exceptions: PATTERN=TYPE with commas between them, or a file with one a line; * and ? in a pattern stand for "
+      "anything, the last rule that fits counts: 'vae.*=bf16,blocks.0.*.weight=keep'" },
     { "licence",      0,   PARAM_TEXT,    AT(licence),       0, 0,     "NAME",    G_CONVERT, CON, false,
       "licence of the weights, for the file's metadata (default: what the source says)" },
     { "base-model",   0,   PARAM_TEXT,    AT(base_model),    0, 0,     "NAME",    G_CONVERT, CON, false,

@@ -34,7 +34,7 @@ typedef struct request {
     const char *references; /* of selftest */
 
     const char *weight_type;          /* of bench and convert */
-    const char *licence, *base_model; /* of convert */
+    const char *recipe, *licence, *base_model; /* of convert */
     const char *synthetic, *stage;    /* of bench */
     int layers, repeat;
     double max_seconds, max_rss; /* budgets of bench, with model.max_vram; 0: none.  RSS in MiB */

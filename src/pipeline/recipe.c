@@ -29,6 +29,8 @@ static const recipe recipes[] = {
     { "q4_1",   WAN_Q4_1,   WAN_Q4_1,   WAN_Q4_1,   WAN_Q8_0 },
     { "iq4_nl", WAN_IQ4_NL, WAN_IQ4_NL, WAN_IQ4_NL, WAN_Q8_0 },
     { "iq4_xs", WAN_IQ4_XS, WAN_IQ4_XS, WAN_IQ4_XS, WAN_Q6_K },
+    { "fp8",    WAN_F8_E4M3, WAN_F8_E4M3, WAN_F8_E4M3, WAN_F8_E4M3 },
+    { "int8",   WAN_I8,     WAN_I8,     WAN_I8,     WAN_I8   },
     { "f32",    WAN_F32,    WAN_F32,    WAN_F32,    WAN_F32  },
     { "f16",    WAN_F16,    WAN_F16,    WAN_F16,    WAN_F16  },
     { "bf16",   WAN_BF16,   WAN_BF16,   WAN_BF16,   WAN_BF16 },
@@ -40,7 +42,7 @@ static const recipe recipes[] = {
 const char *const *wan_recipe_names(void) {
     static const char *const names[] = {
         "keep", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q4_k_m", "q4_k", "q3_k", "q2_k", "q5_0",
-        "q5_1", "q4_0", "q4_1", "iq4_nl", "iq4_xs", "f32",    "f16",  "bf16", NULL};
+        "q5_1", "q4_0", "q4_1", "iq4_nl", "iq4_xs", "fp8",    "int8", "f32",  "f16",  "bf16", NULL};
     return names;
 }
 
