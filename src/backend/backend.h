@@ -69,7 +69,7 @@ struct backend {
     size_t (*fixed_bytes)(int threads);
     void *(*open)(const device_options *o, error *err);
     void (*close)(void *device);
-    /* 64-byte aligned device memory; not cleared. */
+    /* 256-byte aligned device memory; not cleared. */
     void *(*alloc)(void *device, size_t bytes, error *err);
     void (*free)(void *device, void *p, size_t bytes);
     void (*upload)(void *device, void *dst, const void *src, size_t bytes);

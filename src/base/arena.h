@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-#define WAN_ARENA_ALIGN 64
+#define WAN_ARENA_ALIGN 256 /* what cuBLAS asks of its work space */
 
 typedef struct arena {
     char *base; /* from the backend's alloc; in a counting arena an address nobody may touch */
