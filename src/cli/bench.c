@@ -3,10 +3,10 @@
 #include "pipeline/bench.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "pipeline/rules.h"
 
 static void say_stage(void *user, const char *stage) {
     report *r = user;
@@ -16,13 +16,9 @@ static void say_stage(void *user, const char *stage) {
 
 static wan_status find_type(const char *name, dtype *type, error *err) {
     *type = WAN_Q8_0;
-    for (int i = 0; name && i < WAN_DTYPES; i++)
-        if (wan_dtype((dtype)i)->weight && strcasecmp(wan_dtype((dtype)i)->name, name) == 0) {
-            *type = (dtype)i;
-            return WAN_OK;
-        }
-    return name ? wan_fail(err, WAN_E_USAGE, "--type %s: no type that weights can have here", name)
-                : WAN_OK;
+    return !name || wan_type_find(name, type)
+               ? WAN_OK
+               : wan_fail(err, WAN_E_USAGE, "--type %s: no type that weights can have here", name);
 }
 
 static double number(const json_t *o, const char *key) {

@@ -63,8 +63,7 @@ outfolder *wan_outfolder_open(const char *path, error *err) {
                          f->path);
     }
     if (!s && mkdir(f->temp, 0777) != 0)
-        s = wan_fail(err, WAN_E_OUTPUT, "%s: cannot make the folder: %s", f->path,
-                     strerror(errno));
+        s = wan_fail(err, WAN_E_OUTPUT, "%s: cannot make the folder: %s", f->path, strerror(errno));
     if (!s)
         return f;
     if (f)

@@ -73,7 +73,8 @@ static wan_status cache_folder(char *out, size_t size, error *err) {
 
 wan_status wan_bench_files(const char *kind, dtype type, int layers, char *folder, size_t size,
                            error *err) {
-    static const char *const file[PARTS] = {"dit.gguf", "umt5.gguf", "Wan2.2_VAE.gguf"};
+    static const char *const file[PARTS] = {"dit", "umt5", "Wan2.2_VAE"};
+    const char *ending = type == WAN_F8_E4M3 || type == WAN_I8 ? "safetensors" : "gguf";
     char cache[3000], path[4096];
     if (strcmp(kind, "ti2v-5b"))
         return wan_fail(err, WAN_E_USAGE, "synthetic model %s: there is ti2v-5b", kind);
@@ -88,7 +89,7 @@ wan_status wan_bench_files(const char *kind, dtype type, int layers, char *folde
         synthetic s = {
             .type = type, .layers = layers, .text_layers = layers, .seed = (uint64_t)p + 1};
         struct stat st;
-        snprintf(path, sizeof path, "%s/%s", folder, file[p]);
+        snprintf(path, sizeof path, "%s/%s.%s", folder, file[p], ending);
         if (stat(path, &st) && wan_synthetic_write(path, (part)p, &s, err))
             return err ? err->code : WAN_E_OUTPUT;
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* conversion.h - one run of `wan convert`, between its files: what goes in (convert_plan.c), what is
- * said about it (convert_meta.c, convert_config.c), and how the bytes get there (convert.c).  One
+/* conversion.h - one run of `wan convert`, between its files: what goes in (convert_plan.c), what
+ * is said about it (convert_meta.c, convert_config.c), and how the bytes get there (convert.c). One
  * thread; workers only quantise. */
 #ifndef WAN_PIPELINE_CONVERSION_H
 #define WAN_PIPELINE_CONVERSION_H
@@ -26,10 +26,10 @@ typedef struct entry {
     part part;
     const stored *s;
     const void *bytes;
-    tensor t;          /* type and shape in the new file */
-    size_t scales;     /* entry that takes the scales of this one's rows; 0: none */
-    uint64_t at;       /* where its data began */
-    bool as_it_is;     /* the stored bytes go over unchanged */
+    tensor t;      /* type and shape in the new file */
+    size_t scales; /* entry that takes the scales of this one's rows; 0: none */
+    uint64_t at;   /* where its data began */
+    bool as_it_is; /* the stored bytes go over unchanged */
 } entry;
 
 typedef struct conversion {

@@ -110,7 +110,8 @@ static wan_status write_repacked(conversion *c, const entry *e, sink *k, error *
     const stored *s = e->s;
     int64_t cols = s->t.rank ? s->t.dim[s->t.rank - 1] : 1;
     int64_t rows = cols ? wan_elements(s->t) / cols : 0;
-    tensor one = wan_tensor(e->t.type, 1, &cols, NULL), from = wan_tensor(s->t.type, 1, &cols, NULL);
+    tensor one = wan_tensor(e->t.type, 1, &cols, NULL),
+           from = wan_tensor(s->t.type, 1, &cols, NULL);
     int64_t step = CONVERT_VALUES * (int64_t)wan_team_threads(c->team) / (cols ? cols : 1);
     step = step < 1 ? 1 : step;
     if (e->scales && cols > CONVERT_VALUES)
@@ -206,7 +207,8 @@ static wan_status write_safetensors(conversion *c, part which, const char *path,
     if (!err->code) {
         qsort(order, n, sizeof *order, by_width);
         for (size_t i = 0; i < n; i++)
-            list[i] = (named_tensor){name ? name[order[i] - c->entry] : order[i]->name, order[i]->t};
+            list[i] =
+                (named_tensor){name ? name[order[i] - c->entry] : order[i]->name, order[i]->t};
         k.file = wan_safetensors_begin(path, list, n, meta, err);
     }
     for (size_t i = 0; k.file && i < n && !err->code; i++)
@@ -308,7 +310,8 @@ static wan_status copy_tokenizer(const conversion *c, const outfolder *f, error 
                                         "special_tokens_map.json"};
     char room[4096], from[4096], place[64];
     const char *beside = wan_convert_tokenizer(c, room);
-    if (!c->spiece.size || write_bytes(f, "tokenizer/spiece.model", c->spiece.s, c->spiece.size, err))
+    if (!c->spiece.size ||
+        write_bytes(f, "tokenizer/spiece.model", c->spiece.s, c->spiece.size, err))
         return err->code;
     for (size_t i = 0; i < sizeof names / sizeof names[0] && !err->code; i++) {
         mapfile map;
@@ -367,7 +370,8 @@ static wan_status read_tokenizer(conversion *c, error *err) {
     char room[4096];
     const char *path = wan_convert_tokenizer(c, room);
     if (!path)
-        wan_log(c->m->log, WAN_LOG_WARN, "the model has no tokenizer: the new file has none either");
+        wan_log(c->m->log, WAN_LOG_WARN,
+                "the model has no tokenizer: the new file has none either");
     return path && c->kind != PACKAGE_GGUF ? wan_spiece_bytes(path, &c->spiece, err) : WAN_OK;
 }
 
@@ -384,19 +388,18 @@ static wan_status check_space(const conversion *c, const char *out, error *err) 
         statvfs(folder, &fs) != 0)
         return WAN_OK;
     uint64_t left = (uint64_t)fs.f_bavail * fs.f_frsize;
-    return left >= needs ? WAN_OK
-                         : wan_fail(err, WAN_E_SPACE,
-                                    "%s: it takes %llu bytes, the disk has %llu free", out,
-                                    (unsigned long long)needs, (unsigned long long)left);
+    return left >= needs
+               ? WAN_OK
+               : wan_fail(err, WAN_E_SPACE, "%s: it takes %llu bytes, the disk has %llu free", out,
+                          (unsigned long long)needs, (unsigned long long)left);
 }
 
 static wan_status prepare(conversion *c, const char *out, error *err) {
     int threads = c->m->threads < 64 ? c->m->threads : 64;
     c->kind = wan_package_of(out);
     if (wan_package_check(c->kind, out, c->o->recipe, err) ||
-        (c->o->rules && !(c->rules = wan_rules_open(c->o->rules, err))) ||
-        open_parts(c->m, err) || read_tokenizer(c, err) || wan_convert_plan(c, err) ||
-        check_space(c, out, err))
+        (c->o->rules && !(c->rules = wan_rules_open(c->o->rules, err))) || open_parts(c->m, err) ||
+        read_tokenizer(c, err) || wan_convert_plan(c, err) || check_space(c, out, err))
         return err->code;
     if (c->foreign)
         wan_log(c->m->log, WAN_LOG_WARN,

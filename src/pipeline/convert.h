@@ -11,8 +11,8 @@
 
 typedef struct convert_options {
     /* "keep" (as stored), "q8_0", "q4_k_m", "fp8" and so on: wan_recipe_names.  Attention and
-     * feed-forward matrices, and those of the text encoder, take the recipe's types; everything else
-     * stays as it is stored.  What the new file cannot hold becomes F16. */
+     * feed-forward matrices, and those of the text encoder, take the recipe's types; everything
+     * else stays as it is stored.  What the new file cannot hold becomes F16. */
     const char *recipe;
     const char *rules; /* for single tensors, over the recipe (rules.h); NULL: none */
     const char *licence, *base_model; /* tags; NULL: the source's licence, and its file name */

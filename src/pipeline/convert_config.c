@@ -3,11 +3,19 @@
  * repeats a default of theirs. */
 #include "pipeline/conversion.h"
 
-#include <string.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "model/dit_config.h"
 #include "model/umt5_config.h"
 #include "model/vae22_config.h"
+
+/* A float as few digits say it: 1e-6, not 9.99999997e-07. */
+static double plain(double v) {
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", v);
+    return strtod(text, NULL);
+}
 
 static json_t *transformer(const store *s, error *err) {
     dit_config g;
@@ -16,12 +24,12 @@ static json_t *transformer(const store *s, error *err) {
     return json_pack(
         "{s:s, s:[I,I,I], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:f, s:n, s:n, s:i}",
         "_class_name", "WanTransformer3DModel", "patch_size", (json_int_t)g.patch[0],
-        (json_int_t)g.patch[1], (json_int_t)g.patch[2], "num_attention_heads",
-        (json_int_t)g.heads, "attention_head_dim", (json_int_t)(g.dim / g.heads), "in_channels",
+        (json_int_t)g.patch[1], (json_int_t)g.patch[2], "num_attention_heads", (json_int_t)g.heads,
+        "attention_head_dim", (json_int_t)(g.dim / g.heads), "in_channels",
         (json_int_t)g.in_channels, "out_channels", (json_int_t)g.out_channels, "text_dim",
         (json_int_t)g.text_dim, "freq_dim", (json_int_t)g.freq, "ffn_dim", (json_int_t)g.ffn,
         "num_layers", (json_int_t)g.layers, "cross_attn_norm", 1, "qk_norm",
-        "rms_norm_across_heads", "eps", (double)g.eps, "image_dim", "added_kv_proj_dim",
+        "rms_norm_across_heads", "eps", plain((double)g.eps), "image_dim", "added_kv_proj_dim",
         "rope_max_seq_len", 1024);
 }
 
@@ -36,8 +44,8 @@ static json_t *text_encoder(const store *s, error *err) {
         "d_ff", (json_int_t)g.ffn, "num_layers", (json_int_t)g.layers, "num_decoder_layers",
         (json_int_t)g.layers, "num_heads", (json_int_t)g.heads, "relative_attention_num_buckets",
         (json_int_t)g.buckets, "relative_attention_max_distance", (json_int_t)g.max_distance,
-        "layer_norm_epsilon", (double)g.eps, "feed_forward_proj", "gated-gelu", "pad_token_id", 0,
-        "eos_token_id", 1, "decoder_start_token_id", 0, "is_encoder_decoder", 0);
+        "layer_norm_epsilon", plain((double)g.eps), "feed_forward_proj", "gated-gelu",
+        "pad_token_id", 0, "eos_token_id", 1, "decoder_start_token_id", 0, "is_encoder_decoder", 0);
 }
 
 /* As the source says it, to the digit; otherwise from the numbers in use. */
@@ -52,7 +60,8 @@ static json_t *statistics(const store *s, const char *key, const float *value, i
         return list;
     list = json_array();
     for (int64_t i = 0; i < n; i++)
-        json_array_append_new(list, json_real(inverse ? 1 / (double)value[i] : (double)value[i]));
+        json_array_append_new(list,
+                              json_real(plain(inverse ? 1 / (double)value[i] : (double)value[i])));
     return list;
 }
 
@@ -88,24 +97,23 @@ static json_t *vae(const store *s, error *err) {
 }
 
 json_t *wan_convert_config(const store *s, part p, error *err) {
-    json_t *j = p == PART_DIT ? transformer(s, err) : p == PART_TEXT ? text_encoder(s, err)
-                                                                     : vae(s, err);
+    json_t *j = p == PART_DIT    ? transformer(s, err)
+                : p == PART_TEXT ? text_encoder(s, err)
+                                 : vae(s, err);
     if (!j && !err->code)
         wan_fail(err, WAN_E_MEMORY, "%s: no memory for config.json", wan_store_path(s));
     return j;
 }
 
 json_t *wan_convert_index(const conversion *c) {
-    return json_pack("{s:s, s:n, s:b, s:[ss], s:[ss], s:[ss], s:[ss], s:[nn], s:[ss]}",
-                     "_class_name", "WanPipeline", "boundary_ratio", "expand_timesteps", 1,
-                     "scheduler", "diffusers",
-                     c->m->defaults.sampler == WAN_SAMPLER_EULER
-                         ? "FlowMatchEulerDiscreteScheduler"
-                         : "UniPCMultistepScheduler",
-                     "text_encoder", "transformers", "UMT5EncoderModel", "tokenizer",
-                     "transformers", "T5TokenizerFast", "transformer", "diffusers",
-                     "WanTransformer3DModel", "transformer_2", "vae", "diffusers",
-                     "AutoencoderKLWan");
+    return json_pack(
+        "{s:s, s:n, s:b, s:[ss], s:[ss], s:[ss], s:[ss], s:[nn], s:[ss]}", "_class_name",
+        "WanPipeline", "boundary_ratio", "expand_timesteps", 1, "scheduler", "diffusers",
+        c->m->defaults.sampler == WAN_SAMPLER_EULER ? "FlowMatchEulerDiscreteScheduler"
+                                                    : "UniPCMultistepScheduler",
+        "text_encoder", "transformers", "UMT5EncoderModel", "tokenizer", "transformers",
+        "T5TokenizerFast", "transformer", "diffusers", "WanTransformer3DModel", "transformer_2",
+        "vae", "diffusers", "AutoencoderKLWan");
 }
 
 json_t *wan_convert_scheduler(const conversion *c) {

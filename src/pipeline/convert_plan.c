@@ -61,13 +61,12 @@ static bool may_stay(package kind, const stored *s) {
            !(scaled && (kind == PACKAGE_GGUF || s->offset || !ends_with(s->name, ".weight")));
 }
 
-static wan_status check_rule(package kind, const stored *s, const char *name, dtype t,
-                             error *err) {
+static wan_status check_rule(package kind, const stored *s, const char *name, dtype t, error *err) {
     const dtype_info *d = wan_dtype(t);
     char shape[128];
     if (!holds(kind, t))
-        return wan_fail(err, WAN_E_USAGE, "--recipe: %s cannot be %s, which %s does not have",
-                        name, d->name, kind_name(kind));
+        return wan_fail(err, WAN_E_USAGE, "--recipe: %s cannot be %s, which %s does not have", name,
+                        d->name, kind_name(kind));
     if (t == WAN_F32 || t == WAN_F16 || t == WAN_BF16)
         return WAN_OK;
     if (s->t.rank != 2 || !ends_with(name, ".weight"))

@@ -9,6 +9,7 @@
 
 #include "base/half.h"
 #include "io/gguf_write.h"
+#include "io/safetensors.h"
 
 enum {
     DIM = 3072,
@@ -24,7 +25,10 @@ enum {
 
 /* The list of a part's tensors is walked twice: once to announce them, once to fill them. */
 typedef struct walk {
-    gguf_writer *w;
+    gguf_writer *w;     /* or, for codes with scales, */
+    outfile *file;      /* safetensors, after its tensors were listed */
+    named_tensor *list; /* names owned */
+    size_t count;
     const synthetic *s;
     bool fill;
     uint64_t state; /* random */
@@ -81,6 +85,24 @@ static void fill_blocks(walk *k, const block_form *f, size_t blocks, float std) 
     }
 }
 
+static bool has_scales(dtype t) {
+    return t == WAN_F8_E4M3 || t == WAN_I8;
+}
+
+/* Random bits: their standard deviation as int8, and as fp8 without its two NaN. */
+#define SPREAD_I8 73.9f
+#define SPREAD_F8 100.1f
+
+static void fill_codes(walk *k, dtype t, size_t n) {
+    for (size_t i = 0; i < n; i += 8) {
+        uint64_t r = next_random(k);
+        memcpy(k->chunk + i, &r, n - i < 8 ? n - i : 8);
+    }
+    for (size_t i = 0; i < n && t == WAN_F8_E4M3; i++)
+        if ((k->chunk[i] & 0x7f) == 0x7f)
+            k->chunk[i] ^= 1;
+}
+
 static void fill_plain(walk *k, dtype t, size_t n, float mean, float std) {
     for (size_t i = 0; i < n; i++) {
         float v = next_value(k, mean, std);
@@ -92,13 +114,40 @@ static void fill_plain(walk *k, dtype t, size_t n, float mean, float std) {
     }
 }
 
-static void emit(walk *k, const char *name, dtype t, int rank, const int64_t *dim, float mean,
-                 float std) {
+static void list(walk *k, const char *name, tensor t) {
+    named_tensor *grown = realloc(k->list, (k->count + 1) * sizeof *grown);
+    char *copy = strdup(name);
+    if (grown)
+        k->list = grown;
+    if (!grown || !copy) {
+        free(copy);
+        wan_fail(&k->err, WAN_E_MEMORY, "out of memory for synthetic weights");
+        return;
+    }
+    k->list[k->count++] = (named_tensor){copy, t};
+}
+
+static void announce(walk *k, const char *name, tensor t) {
+    if (has_scales(k->s->type))
+        list(k, name, t);
+    else
+        wan_gguf_write_tensor(k->w, name, t);
+}
+
+static void put(walk *k, size_t size) {
+    if (k->w)
+        wan_gguf_write_data(k->w, k->chunk, size, &k->err);
+    else
+        wan_outfile_write(k->file, k->chunk, size, &k->err);
+}
+
+static void emit_one(walk *k, const char *name, dtype t, int rank, const int64_t *dim, float mean,
+                     float std) {
     if (k->err.code)
         return;
     tensor x = wan_tensor(t, rank, dim, NULL);
     if (!k->fill) {
-        wan_gguf_write_tensor(k->w, name, x);
+        announce(k, name, x);
         return;
     }
     const block_form *f = form_of(t);
@@ -107,11 +156,25 @@ static void emit(walk *k, const char *name, dtype t, int rank, const int64_t *di
         size_t n = units < CHUNK / unit ? units : CHUNK / unit;
         if (f)
             fill_blocks(k, f, n, std);
+        else if (has_scales(t))
+            fill_codes(k, t, n);
         else
             fill_plain(k, t, n, mean, std);
-        wan_gguf_write_data(k->w, k->chunk, n * unit, &k->err);
+        put(k, n * unit);
         units -= n;
     }
+}
+
+/* Codes are followed by a scale for each row. */
+static void emit(walk *k, const char *name, dtype t, int rank, const int64_t *dim, float mean,
+                 float std) {
+    char scale[160];
+    emit_one(k, name, t, rank, dim, mean, std);
+    if (!has_scales(t))
+        return;
+    snprintf(scale, sizeof scale, "%s_scale", name);
+    std /= t == WAN_I8 ? SPREAD_I8 : SPREAD_F8;
+    emit_one(k, scale, WAN_F32, WAN_DIMS(dim[0], 1), std, 0.1f * std);
 }
 
 __attribute__((format(printf, 2, 3))) static const char *named(char text[128], const char *format,
@@ -273,17 +336,52 @@ static void emit_vae(walk *k) {
 /* -----------------------------------------------------------------------------------------------------------
  * door */
 
+#define TITLE "synthetic weights, for speed and memory only"
+
 static void write_metadata(gguf_writer *w, part p) {
     static const char *const architecture[PARTS] = {"wan", "t5encoder", "wan-vae"};
     wan_gguf_write_string(w, "general.architecture", architecture[p]);
-    wan_gguf_write_string(w, "general.name", "synthetic weights, for speed and memory only");
+    wan_gguf_write_string(w, "general.name", TITLE);
     wan_gguf_write_u32(w, "general.quantization_version", 2);
 }
 
+typedef void (*lister)(walk *k);
+
+static void write_gguf(walk *k, const char *path, part p, lister each) {
+    k->w = wan_gguf_write_open(path, &k->err);
+    if (!k->w)
+        return;
+    write_metadata(k->w, p);
+    each(k);
+    k->fill = true;
+    each(k);
+    if (k->err.code)
+        wan_gguf_write_abort(k->w);
+    else
+        wan_gguf_write_commit(k->w, &k->err);
+}
+
+static void write_safetensors(walk *k, const char *path, lister each) {
+    static const char *const meta[] = {"general.name", TITLE, NULL};
+    each(k);
+    if (!k->err.code)
+        k->file = wan_safetensors_begin(path, k->list, k->count, meta, &k->err);
+    k->fill = true;
+    if (k->file)
+        each(k);
+    if (k->file && k->err.code)
+        wan_outfile_abort(k->file);
+    else if (k->file)
+        wan_outfile_commit(k->file, &k->err);
+    for (size_t i = 0; i < k->count; i++)
+        free((char *)k->list[i].name);
+    free(k->list);
+}
+
 wan_status wan_synthetic_write(const char *path, part p, const synthetic *s, error *err) {
-    static void (*const list[PARTS])(walk *) = {
+    static const lister each[PARTS] = {
         [PART_DIT] = emit_dit, [PART_TEXT] = emit_text, [PART_VAE] = emit_vae};
-    if (p != PART_VAE && !form_of(s->type) && s->type != WAN_F32 && s->type != WAN_F16 &&
+    if (!form_of(s->type) && !has_scales(s->type) && s->type != WAN_F32 && s->type != WAN_F16 &&
         s->type != WAN_BF16)
         return wan_fail(err, WAN_E_TYPE, "synthetic weights of type %s are not made",
                         wan_dtype(s->type)->name);
@@ -291,17 +389,10 @@ wan_status wan_synthetic_write(const char *path, part p, const synthetic *s, err
         .s = s, .state = (s->seed + 1) * UINT64_C(0x9e3779b97f4a7c15), .chunk = malloc(CHUNK)};
     if (!k.chunk)
         return wan_fail(err, WAN_E_MEMORY, "out of memory for synthetic weights");
-    k.w = wan_gguf_write_open(path, &k.err);
-    if (k.w) {
-        write_metadata(k.w, p);
-        list[p](&k);
-        k.fill = true;
-        list[p](&k);
-        if (k.err.code)
-            wan_gguf_write_abort(k.w);
-        else
-            wan_gguf_write_commit(k.w, &k.err);
-    }
+    if (has_scales(s->type))
+        write_safetensors(&k, path, each[p]);
+    else
+        write_gguf(&k, path, p, each[p]);
     free(k.chunk);
     return k.err.code ? wan_fail(err, k.err.code, "%s", k.err.message) : WAN_OK;
 }

@@ -15,8 +15,8 @@ typedef struct synthetic {
     uint64_t seed;
 } synthetic;
 
-/* Writes one part to `path` (transformer and text encoder as GGUF, VAE as GGUF of F16 with original
- * names). */
+/* Writes one part to `path`: a GGUF, or for F8_E4M3 and I8 safetensors with a scale for each row.  The
+ * VAE is F16 with original names in either. */
 wan_status wan_synthetic_write(const char *path, part p, const synthetic *s, error *err);
 
 #endif

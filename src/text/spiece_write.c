@@ -40,8 +40,8 @@ static void put_float(text_out *out, int field, float v) {
     wan_text_put(out, byte, 4);
 }
 
-/* Pieces behind the vocabulary stand for themselves as control pieces do, and their score counts for
- * nothing.  Unused ones must never be made of text: no clean prompt has two spaces. */
+/* Pieces behind the vocabulary stand for themselves as control pieces do, and their score counts
+ * for nothing.  Unused ones must never be made of text: no clean prompt has two spaces. */
 static void put_piece(text_out *out, text_out *one, const spiece *s, int id) {
     static const int type_of[] = {[PIECE_PLAIN] = NORMAL,
                                   [PIECE_CONTROL] = CONTROL,

@@ -227,10 +227,8 @@ static void test_safetensors(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gguf),
-        cmocka_unit_test(test_written),
-        cmocka_unit_test(test_copied),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_gguf),        cmocka_unit_test(test_written),
+        cmocka_unit_test(test_copied),      cmocka_unit_test(test_refused),
         cmocka_unit_test(test_safetensors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
