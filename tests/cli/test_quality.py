@@ -105,6 +105,18 @@ class Quality(Case):
         self.right("stage", "decode", "-m", TINY, "--in", "l.safetensors", "--out", "d.safetensors")
         self.assertEqual(self.compare("c.safetensors", "d.safetensors")["clip"]["most"], 0)
 
+    def test_other_settings(self):
+        """Clips of other seeds are compared, with a warning."""
+        for name, more in [("c.safetensors", []), ("d.safetensors", ["--seed", "8"]), ("d.mp4", ["--seed", "8", "--steps", "1"])]:
+            self.right("generate", "-m", TINY, "-p", "a cat", *SMALL, *more, "-o", name)
+        for name, words in [("d.safetensors", "settings: seed\n"), ("d.mp4", "settings: steps, seed\n")]:
+            status, _, err = self.wan("quality", "c.safetensors", name)
+            self.assertEqual(status, OK)
+            self.assertTrue(err.startswith("wan: warning: ") and err.endswith(words), err)
+        status, out, _ = self.wan("quality", "c.safetensors", "d.mp4", "--json")
+        self.assertEqual([json.loads(x)["event"] for x in out.splitlines()], ["log", "quality"])
+        self.assertEqual(self.wan("quality", "c.safetensors", "c.safetensors")[2], "")
+
     def test_differences_of_size(self):
         self.tensors("wide.safetensors", frames(), (T, W, H, 3))
         self.tensors("short.safetensors", frames()[:5 * W * H * 3], (5, H, W, 3))
