@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-foreach(name outfile lookup json_file safetensors gguf gguf_write shards)
+foreach(name outfile outfolder lookup json_file safetensors gguf gguf_write shards)
     wan_unit_test(${name} wan_io)
 endforeach()
