@@ -377,6 +377,7 @@ static void self_keys(compute *c, const dit_config *cfg, const dit_attention *a,
     wan_linear_into(c, v, h, &a->v, WAN_NONE);
 }
 
+/* What joins the residual stream is f32 like it: rounding it would cost more than any operand's. */
 static tensor attend(compute *c, const dit_config *cfg, const dit_attention *a, tensor h, tensor k,
                      tensor v, const rope *turn, int64_t last_key_count) {
     tensor q = wan_linear(c, h, &a->q, WAN_NONE);
@@ -384,11 +385,11 @@ static tensor attend(compute *c, const dit_config *cfg, const dit_attention *a, 
     attention how = {.heads = (int)cfg->heads,
                      .scale = 1.0f / sqrtf((float)(cfg->dim / cfg->heads)),
                      .last_key_count = last_key_count};
-    return wan_linear(c, wan_attention(c, q, k, v, &how), &a->o, WAN_NONE);
+    return wan_linear_f32(c, wan_attention(c, q, k, v, &how), &a->o, WAN_NONE);
 }
 
 static tensor feed_forward(compute *c, const dit_block *b, tensor x) {
-    return wan_linear(c, wan_linear(c, x, &b->up, WAN_GELU_TANH), &b->down, WAN_NONE);
+    return wan_linear_f32(c, wan_linear(c, x, &b->up, WAN_GELU_TANH), &b->down, WAN_NONE);
 }
 
 /* What self-attention sees of a group. */

@@ -162,13 +162,13 @@ static tensor self_attention(compute *c, const umt5 *m, const umt5_block *b, ten
     tensor k = wan_linear(c, x, &b->k, WAN_NONE);
     tensor v = wan_linear(c, x, &b->v, WAN_NONE);
     attention a = {.heads = (int)m->cfg.heads, .scale = 1, .last_key_count = 1, .bias = bias};
-    return wan_linear(c, wan_attention(c, q, k, v, &a), &b->o, WAN_NONE);
+    return wan_linear_f32(c, wan_attention(c, q, k, v, &a), &b->o, WAN_NONE);
 }
 
 static tensor feed_forward(compute *c, const umt5_block *b, tensor x) {
     tensor gate = wan_linear(c, x, &b->gate, WAN_GELU_TANH);
     wan_mul(c, gate, wan_linear(c, x, &b->up, WAN_NONE));
-    return wan_linear(c, gate, &b->down, WAN_NONE);
+    return wan_linear_f32(c, gate, &b->down, WAN_NONE);
 }
 
 static void block_forward(compute *c, const umt5 *m, int64_t layer, tensor x, float *spread) {
