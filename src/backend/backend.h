@@ -56,13 +56,14 @@ typedef struct backend_ops {
 struct backend {
     const char *name;
     bool dry;
-    bool half_activations;   /* bf16 between ops, unless the precision is f32 */
-    bool own_memory;         /* apart from the host's: weights are copied, and stay between jobs */
-    unsigned precisions;     /* 1 << WAN_PRECISION_...: those it has */
-    precision best;          /* what "auto" means */
-    size_t context;          /* memory of its own that a device takes beside tensors, about */
-    size_t stream_from;      /* weights of so many bytes can pass through instead of staying... */
-    int stream_slots;        /* ...through so many slots of the size of the largest */
+    bool half_activations; /* bf16 between ops, f16 in the autoencoder, unless the precision is f32
+                            */
+    bool own_memory;       /* apart from the host's: weights are copied, and stay between jobs */
+    unsigned precisions;   /* 1 << WAN_PRECISION_...: those it has */
+    precision best;        /* what "auto" means */
+    size_t context;        /* memory of its own that a device takes beside tensors, about */
+    size_t stream_from;    /* weights of so many bytes can pass through instead of staying... */
+    int stream_slots;      /* ...through so many slots of the size of the largest */
     int64_t tokens_together; /* that go through a transformer block in one piece */
     int64_t pixels_together; /* that go through a level of the autoencoder */
     /* Work space (pack buffers and the like) that open takes for that many threads. */
@@ -89,6 +90,8 @@ struct backend {
     tensor (*place)(void *device, tensor host, weight_use use, error *err);
     /* From now on only `bytes` more of weights that can pass through stay.  NULL: all stay. */
     void (*limit)(void *device, size_t bytes);
+    /* Gives what is kept for reuse back to the system; NULL: nothing is. */
+    void (*trim)(void *device);
     /* Memory that could still be taken, counting what the device keeps for reuse; and the most it
      * has held so far, without its context.  NULL: it is the host's. */
     size_t (*available)(void *device);

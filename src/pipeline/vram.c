@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#define PIECES ((size_t)96 << 20)
+
 /* Weights of part p and what of them can pass through. */
 typedef struct part_bytes {
     size_t all, streamable, largest;
@@ -27,8 +29,8 @@ void wan_vram_cut(const wan_model *m, compute *c) {
 
 /* What may be used in all. */
 static size_t allowance(const wan_model *m) {
-    if (m->max_vram)
-        return m->max_vram;
+    if (m->max_vram) /* the driver hands memory out in pieces */
+        return m->max_vram > PIECES ? m->max_vram - PIECES : 1;
     if (!m->device || !m->be->available)
         return SIZE_MAX;
     return m->be->available(m->device) + m->be->context;
@@ -93,6 +95,8 @@ wan_status wan_vram_apply(wan_model *m, part p, size_t scratch, error *err) {
     /* What was bound with another share would not be what the plan says. */
     if (m->resident[p] && m->resident[p] != fit.resident)
         wan_model_leave(m, p);
+    if (m->max_vram && m->be->trim)
+        m->be->trim(m->device); /* or holes of the stage before would count as ours */
     if (m->be->limit)
         m->be->limit(m->device, fit.streamed ? fit.stay : SIZE_MAX);
     m->resident[p] = fit.resident;

@@ -63,6 +63,11 @@ compute wan_compute_plan(const backend *be, precision p) {
                      .scratch = wan_arena_counting()};
 }
 
+void wan_compute_f16(compute *c) {
+    if (c->act == WAN_BF16)
+        c->act = WAN_F16;
+}
+
 void wan_compute_close(compute *c) {
     if (!c || !c->device)
         return;
@@ -131,7 +136,7 @@ void wan_trace(compute *c, tensor t, const char *format, ...) {
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
     size_t mark = wan_mark(c);
-    if (t.type == WAN_BF16) { /* a tracer sees f32 */
+    if (t.type != WAN_F32 && t.type == c->act) { /* a tracer sees f32 */
         tensor wide = wan_new(c, WAN_F32, t.rank, t.dim);
         if (wan_ready(c))
             c->be->op.activate(c, wide, t, WAN_NONE);

@@ -33,7 +33,8 @@ typedef struct compute {
     bool owns_device;
     arena scratch; /* all tensors below come from here */
     precision precision;
-    dtype act; /* of activations between ops: WAN_F32, or WAN_BF16 where a backend has it */
+    dtype act; /* of activations between ops: WAN_F32, or WAN_BF16 or WAN_F16 where a backend has it
+                */
     int64_t tokens_together;      /* that go through a transformer block in one piece */
     int64_t pixels_together;      /* that go through a level of the autoencoder, at least */
     void *workspace;              /* of the op that runs now, see backend.h */
@@ -68,6 +69,9 @@ compute wan_compute_dry(void);
 /* One that counts what `be` would need at that precision. */
 compute wan_compute_plan(const backend *be, precision p);
 void wan_compute_close(compute *c);
+/* From here on activations are of the autoencoder's type: its numbers are small enough for f16,
+ * whose rounding is eight times finer than bf16's. */
+void wan_compute_f16(compute *c);
 
 /* Work space the backend itself holds when open with that many threads. */
 size_t wan_compute_fixed_bytes(const backend *be, int threads);

@@ -10,6 +10,13 @@
 #include "backend/cuda/lt.h"
 #include "backend/cuda/stream.h"
 
+/* Smaller weights are not worth a slot. */
+#define STREAM_FROM ((size_t)4 << 20)
+/* The driver's context, kernels and cuBLAS beside all tensors, as measured (docs/speed.md). */
+#define CONTEXT ((size_t)640 << 20)
+/* And what it takes of the host: pinned buffers, the driver, cuBLAS. */
+#define HOST_BYTES ((size_t)640 << 20)
+
 wan_status wan_cuda_status(cudaError_t e, const char *what, error *err) {
     if (e == cudaSuccess)
         return WAN_OK;
@@ -24,11 +31,6 @@ bool wan_cuda_ok(compute *c, cudaError_t e, const char *what) {
 bool wan_cuda_launched(compute *c, const char *what) {
     return wan_cuda_ok(c, cudaGetLastError(), what);
 }
-
-/* Smaller weights are not worth a slot. */
-#define STREAM_FROM ((size_t)4 << 20)
-/* The driver's context, kernels and cuBLAS beside all tensors, as measured (docs/speed.md). */
-#define CONTEXT ((size_t)640 << 20)
 
 /* What only this file touches, behind the part all kernels see. */
 typedef struct whole_device {
@@ -48,7 +50,7 @@ typedef struct whole_device {
 
 static size_t fixed_bytes(int threads) {
     (void)threads;
-    return 0; /* of the host; the pinned buffers are there before a plan is made */
+    return HOST_BYTES;
 }
 
 static void device_close(void *device) {
@@ -128,6 +130,12 @@ failed:
 
 /* ------------------------------------------------------------------------------------- memory */
 
+static void device_trim(void *device) {
+    whole_device *w = device;
+    cudaStreamSynchronize(w->d.stream);
+    cudaMemPoolTrimTo(w->pool, 0);
+}
+
 static void *device_alloc(void *device, size_t bytes, error *err) {
     whole_device *w = device;
     void *p = NULL;
@@ -135,8 +143,7 @@ static void *device_alloc(void *device, size_t bytes, error *err) {
     cudaError_t e = cudaMallocFromPoolAsync(&p, bytes ? bytes : 1, w->pool, w->d.stream);
     if (e == cudaErrorMemoryAllocation) {
         cudaGetLastError();
-        cudaStreamSynchronize(w->d.stream);
-        cudaMemPoolTrimTo(w->pool, 0);
+        device_trim(w);
         e = cudaMallocFromPoolAsync(&p, bytes ? bytes : 1, w->pool, w->d.stream);
     }
     if (e) {
@@ -369,6 +376,7 @@ static const backend cuda = {
     .place = device_place,
     .placed_type = placed_type,
     .limit = device_limit,
+    .trim = device_trim,
     .available = device_available,
     .held_most = device_held_most,
     .workspace =
