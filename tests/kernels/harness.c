@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/half.h"
 #include "tensor/quantise.h"
 #include "tensor/quants.h"
 
@@ -30,7 +31,25 @@ void *host_alloc(check *t, size_t bytes) {
     return p;
 }
 
+struct placed_block {
+    struct placed_block *next;
+    tensor t;
+};
+
+tensor place_weight(check *t, tensor host, weight_use use) {
+    tensor w = t->c->be->place(t->c->device, host, use, &t->c->err);
+    if (w.data && w.data != host.data) {
+        struct placed_block *b = host_alloc(t, sizeof *b);
+        *b = (struct placed_block){t->placed, w};
+        t->placed = b;
+    }
+    return w;
+}
+
 void wan_check_free(check *t) {
+    for (struct placed_block *b = t->placed; b; b = b->next)
+        t->c->be->free(t->c->device, b->t.data, wan_bytes(b->t));
+    t->placed = NULL;
     while (t->blocks) {
         struct arena_block *b = t->blocks;
         t->blocks = b->next;
@@ -58,22 +77,61 @@ int64_t random_int(check *t, int64_t below) {
     return (int64_t)(next(t) % (uint64_t)below);
 }
 
+enum { PERIOD = 999983 }; /* random numbers are slow to draw: more of them repeat */
+
 void fill_floats(check *t, float *x, int64_t n, fill how) {
     for (int64_t i = 0; i < n; i++) {
+        if (how == NORMAL && i >= PERIOD) {
+            x[i] = x[i - PERIOD];
+            continue;
+        }
         fill one = how == MIXED ? (fill)random_int(t, MIXED) : how;
         double scale = one == ZERO ? 0 : one == HUGE_NUMBERS ? 1e15 : one == SUBNORMAL ? 1e-40 : 1;
         x[i] = (float)(scale * random_normal(t));
     }
 }
 
-tensor new_f32(check *t, int rank, const int64_t *dim, fill how, float **host) {
-    tensor x = wan_new(t->c, WAN_F32, rank, dim);
-    float *h = host_alloc(t, wan_bytes(x));
-    fill_floats(t, h, wan_elements(x), how);
-    wan_upload(t->c, x, h);
+void round_floats(dtype type, float *x, int64_t n) {
+    for (int64_t i = 0; type == WAN_BF16 && i < n; i++)
+        x[i] = wan_brain_to_float(wan_brain_from_float(x[i]));
+}
+
+tensor new_from(check *t, dtype type, int rank, const int64_t *dim, float *from) {
+    tensor x = wan_new(t->c, type, rank, dim);
+    int64_t n = wan_elements(x);
+    round_floats(type, from, n);
+    if (type == WAN_BF16) {
+        uint16_t *half = malloc(wan_bytes(x) + 1);
+        for (int64_t i = 0; half && i < n; i++)
+            half[i] = wan_brain_from_float(from[i]);
+        wan_upload(t->c, x, half);
+        free(half);
+    } else {
+        wan_upload(t->c, x, from);
+    }
+    return x;
+}
+
+static tensor new_filled(check *t, dtype type, int rank, const int64_t *dim, fill how,
+                         float **host) {
+    int64_t n = wan_elements(wan_tensor(type, rank, dim, NULL));
+    float *h = host_alloc(t, sizeof *h * (size_t)n);
+    fill_floats(t, h, n, how);
     if (host)
         *host = h;
-    return x;
+    return new_from(t, type, rank, dim, h);
+}
+
+tensor new_f32(check *t, int rank, const int64_t *dim, fill how, float **host) {
+    return new_filled(t, WAN_F32, rank, dim, how, host);
+}
+
+tensor new_rows(check *t, int rank, const int64_t *dim, fill how, float **host) {
+    return new_filled(t, t->rows, rank, dim, how, host);
+}
+
+tensor new_act(check *t, int rank, const int64_t *dim, fill how, float **host) {
+    return new_filled(t, t->c->act, rank, dim, how, host);
 }
 
 tensor new_i32(check *t, int64_t n, const int32_t *from) {
@@ -123,6 +181,9 @@ static void encode(dtype type, char *to, float *x) {
     case WAN_F32:
         memcpy(to, x, 4);
         break;
+    case WAN_F64:
+        memcpy(to, &(double){*x}, 8);
+        break;
     case WAN_F16:
         h = to_f16(*x);
         memcpy(to, &h, 2);
@@ -154,7 +215,8 @@ static void encode(dtype type, char *to, float *x) {
     }
 }
 
-tensor new_weight(check *t, dtype type, int rank, const int64_t *dim, fill how, float **host) {
+static tensor stored_weight(check *t, dtype type, int rank, const int64_t *dim, fill how,
+                            float **host) {
     const dtype_info *info = wan_dtype(type);
     tensor w = wan_tensor(type, rank, dim, NULL);
     int64_t n = wan_elements(w);
@@ -168,12 +230,47 @@ tensor new_weight(check *t, dtype type, int rank, const int64_t *dim, fill how, 
         encode(type, stored + i / info->block * info->bytes, h + i);
     w.data = stored;
     *host = h;
-    return t->c->be->place(t->c->device, w, WAN_USE_MATRIX, &t->c->err);
+    return w;
+}
+
+tensor new_weight(check *t, dtype type, int rank, const int64_t *dim, fill how, float **host) {
+    return place_weight(t, stored_weight(t, type, rank, dim, how, host), WAN_USE_MATRIX);
+}
+
+tensor new_kernel(check *t, dtype type, int rank, const int64_t *dim, bool channels_last,
+                  float **host) {
+    int64_t order[WAN_MAX_RANK] = {dim[0]}, in = dim[1], taps = 1;
+    for (int i = 2; i < rank; i++)
+        taps *= order[i - 1] = dim[i];
+    order[rank - 1] = in;
+    tensor w = stored_weight(t, type, rank, channels_last ? order : dim, NORMAL, host);
+    int64_t n = wan_elements(w);
+    if (channels_last) {
+        float *h = *host;
+        *host = host_alloc(t, sizeof **host * (size_t)n);
+        for (int64_t i = 0; i < n; i++) {
+            int64_t at = i % (in * taps);
+            (*host)[i] = h[i - at + at % taps * in + at / taps];
+        }
+        memcpy(w.dim, dim, sizeof *dim * (size_t)rank);
+    }
+    w = place_weight(t, w, channels_last ? WAN_USE_CONV_CHANNELS_LAST : WAN_USE_CONV);
+    if (w.type != type)
+        round_floats(w.type, *host, n);
+    return w;
 }
 
 float *values(check *t, tensor x) {
-    float *h = host_alloc(t, wan_bytes(x));
-    wan_download(t->c, h, x);
+    bool half = x.type == WAN_BF16;
+    int64_t n = wan_elements(x);
+    float *h = host_alloc(t, half ? sizeof *h * (size_t)n : wan_bytes(x));
+    char *to = (char *)h + (half ? sizeof(uint16_t) * (size_t)n : 0); /* the upper half, if so */
+    wan_download(t->c, to, x);
+    for (int64_t i = 0; half && i < n; i++) {
+        uint16_t b;
+        memcpy(&b, to + sizeof b * (size_t)i, sizeof b);
+        h[i] = wan_brain_to_float(b);
+    }
     return h;
 }
 
@@ -186,6 +283,7 @@ static tensor bytes_at(check *t, size_t offset, size_t n) {
 
 void guard_begin(check *t, size_t bytes) {
     int64_t front = GUARD;
+    t->c->workspace = NULL;
     tensor before = wan_new(t->c, WAN_U8, 1, &front);
     size_t at = wan_mark(t->c) - GUARD, n = bytes + 2 * GUARD + 64;
     (void)before;
@@ -199,9 +297,11 @@ void guard_end(check *t, tensor result) {
     size_t at = (size_t)((char *)result.data - t->c->scratch.base), n = wan_bytes(result);
     const unsigned char *before = (const unsigned char *)values(t, bytes_at(t, at - GUARD, GUARD));
     const unsigned char *after = (const unsigned char *)values(t, bytes_at(t, at + n, GUARD));
+    const char *space = t->c->workspace, *end = (const char *)result.data + n;
+    int seen = space && space >= end && space < end + GUARD ? (int)(space - end) : GUARD;
     for (int i = 0; i < GUARD; i++) {
         expect(t, before[i] == PATTERN, "byte %d before the result was written", GUARD - i);
-        expect(t, after[i] == PATTERN, "byte %d behind the result was written", i);
+        expect(t, i >= seen || after[i] == PATTERN, "byte %d behind the result was written", i);
     }
 }
 
@@ -235,6 +335,45 @@ void expect_equal(check *t, const char *what, const float *got, const float *wan
         expect(t, !memcmp(&got[i], &want[i], sizeof *got),
                "%s: element %lld of %lld is %.9g, expected exactly %.9g", what, (long long)i,
                (long long)n, (double)got[i], (double)want[i]);
+}
+
+static double limit_on_device(const check *t, dtype type, double want, double tol) {
+    if (tol <= 0)
+        return 0;
+    double limit = t->loose * tol;
+    return type == WAN_BF16 ? limit + 0x1p-8 * (fabs(want) + limit) + 0x1p-133 : limit;
+}
+
+void expect_near(check *t, const char *what, tensor got, const double *want, const double *tol) {
+    int64_t n = wan_elements(got);
+    double *limit = host_alloc(t, sizeof *limit * (size_t)n);
+    for (int64_t i = 0; i < n; i++)
+        limit[i] = limit_on_device(t, got.type, want[i], tol[i]);
+    expect_close(t, what, values(t, got), want, n, limit, 1);
+}
+
+void expect_some(check *t, const char *what, tensor got, const int64_t *at, int64_t n,
+                 const double *want, const double *tol) {
+    const float *all = values(t, got);
+    for (int64_t i = 0; i < n; i++) {
+        double limit = limit_on_device(t, got.type, want[i], tol[i]), v = all[at[i]];
+        expect(t, fabs(v - want[i]) <= limit, "%s: element %lld is %.9g, expected %.9g within %.3g",
+               what, (long long)at[i], v, want[i], limit);
+    }
+}
+
+void expect_decoded(check *t, const char *what, const float *got, const float *want, int64_t n) {
+    if (t->k) {
+        expect_equal(t, what, got, want, n);
+        return;
+    }
+    float top = 0;
+    for (int64_t i = 0; i < n; i++)
+        top = fmaxf(top, fabsf(want[i]));
+    for (int64_t i = 0; i < n; i++)
+        expect(t, fabs((double)got[i] - want[i]) <= 4 * 0x1p-24 * top,
+               "%s: number %lld of %lld is %.9g, expected %.9g", what, (long long)i, (long long)n,
+               (double)got[i], (double)want[i]);
 }
 
 double tol_dot(int64_t n, double magnitude) {
@@ -286,8 +425,9 @@ static void report(bench *b) {
     printf("%-34s %-12s %10.1f us %8.2f GB/s", b->label, b->t->device, time * 1e6,
            b->bytes / time * 1e-9);
     if (b->flops > 0)
-        printf(" %8.1f GFLOP/s %5.1f %% of peak", b->flops / time * 1e-9,
-               100 * b->flops / time / b->t->peak);
+        printf(" %8.1f GFLOP/s", b->flops / time * 1e-9);
+    if (b->flops > 0 && b->t->peak > 0)
+        printf(" %5.1f %% of peak", 100 * b->flops / time / b->t->peak);
     if (isnan(ratio))
         printf("\n");
     else
@@ -295,9 +435,17 @@ static void report(bench *b) {
     fflush(stdout);
 }
 
+/* Until the device has done what it was asked to. */
+static void await(check *t) {
+    char byte;
+    if (t->c->be->own_memory)
+        wan_download(t->c, &byte, wan_tensor(WAN_U8, WAN_DIMS(1), t->c->scratch.base));
+}
+
 bool bench_next(bench *b) {
     if (!b->t->bench)
         return false;
+    await(b->t);
     double now = seconds();
     if (b->runs >= 0) /* the first run warms up */
         b->best[b->runs] = now - b->started;

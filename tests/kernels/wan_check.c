@@ -1,23 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wan-check [--bench] [--filter TEXT] [--isa scalar|avx2|avx512] [--threads N] [--list] */
-#include <unistd.h>
+/* wan-check [--bench] [--filter TEXT] [--isa scalar|avx2|avx512] [--threads N] [--list]
+ * wan-check --device cuda[:N] [--precision f32|bf16|fp8] [--bench] [--filter TEXT]
+ * Exit status 77: this machine has no such device. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backend/cpu/cpu.h"
 #include "check.h"
 #include "checks.h"
 
 #define DECLARE(name) void wan_check_##name(check *t);
-EACH_CHECK(DECLARE)
+EACH_CHECK(DECLARE, DECLARE, DECLARE)
+
+typedef enum where { ANYWHERE, CPU_ONLY, DEVICE_ONLY } where;
 
 static const struct {
     const char *name;
     void (*run)(check *t);
+    where where;
 } checks[] = {
-#define ROW(name) {#name, wan_check_##name},
-    EACH_CHECK(ROW)};
+#define ANY_ROW(name) {#name, wan_check_##name, ANYWHERE},
+#define CPU_ROW(name) {#name, wan_check_##name, CPU_ONLY},
+#define DEVICE_ROW(name) {#name, wan_check_##name, DEVICE_ONLY},
+    EACH_CHECK(ANY_ROW, CPU_ROW, DEVICE_ROW)};
 
 static const struct {
     const char *name, *device;
@@ -28,11 +35,11 @@ static const struct {
     {"avx512", "cpu avx512", CPU_AVX2 | CPU_AVX512},
 };
 
-enum { SCRATCH_MB = 384 };
+enum { SCRATCH_MB = 384, BENCH_SCRATCH_MB = 3072, NO_DEVICE = 77 };
 
 typedef struct options {
     bool bench;
-    const char *filter, *isa;
+    const char *filter, *isa, *device, *precision;
     int threads;
 } options;
 
@@ -43,7 +50,7 @@ typedef struct totals {
 /* wan_compute_open with a device that has been told which sets it may use. */
 static void open_compute(compute *c, unsigned have, int threads) {
     size_t bytes = (size_t)SCRATCH_MB << 20;
-    *c = (compute){.be = &wan_backend_cpu, .planned = &wan_backend_cpu};
+    *c = (compute){.be = &wan_backend_cpu, .planned = &wan_backend_cpu, .owns_device = true};
     c->device = wan_cpu_open(threads, have, &c->err);
     if (c->device)
         c->scratch = (arena){.base = c->be->alloc(c->device, bytes, &c->err), .size = bytes};
@@ -80,41 +87,138 @@ static double measure_peak(int threads) {
     return total;
 }
 
-static void run_set(const options *o, size_t set, double peak, totals *sum) {
-    compute c;
-    cpu_kernels twin;
-    wan_cpu_kernels_init(&twin, CPU_SCALAR);
-    open_compute(&c, sets[set].have, o->threads);
+/* Every check that `base` fits, which says what runs them. */
+static void run_checks(const options *o, const check *base, where there, totals *sum) {
+    compute *c = base->c;
     for (size_t i = 0; i < COUNT(checks); i++) {
-        if (o->filter && !strstr(checks[i].name, o->filter))
+        if ((o->filter && !strstr(checks[i].name, o->filter)) ||
+            (checks[i].where != ANYWHERE && checks[i].where != there))
             continue;
-        check t = {.device = sets[set].device,
-                   .name = checks[i].name,
-                   .c = &c,
-                   .threads = o->threads,
-                   .have = sets[set].have,
-                   .k = &wan_cpu_device(&c)->k,
-                   .twin = &twin,
-                   .bench = o->bench,
-                   .peak = peak,
-                   .seed = i};
-        size_t mark = wan_mark(&c);
+        check t = *base;
+        t.name = checks[i].name;
+        t.seed = i;
+        size_t mark = wan_mark(c);
         checks[i].run(&t);
-        expect(&t, c.err.code == WAN_OK, "%s", c.err.message);
-        wan_error_clear(&c.err);
-        wan_release(&c, mark);
+        expect(&t, c->err.code == WAN_OK, "%s", c->err.message);
+        wan_error_clear(&c->err);
+        wan_release(c, mark);
         wan_check_free(&t);
         if (t.failures)
             fprintf(stderr, "%s, %s: FAILED, %d wrong\n", t.name, t.device, t.failures);
         *(t.failures ? &sum->failed : &sum->passed) += 1;
     }
+}
+
+static void run_set(const options *o, size_t set, double peak, totals *sum) {
+    compute c;
+    cpu_kernels twin;
+    wan_cpu_kernels_init(&twin, CPU_SCALAR);
+    open_compute(&c, sets[set].have, o->threads);
+    run_checks(o,
+               &(check){.device = sets[set].device,
+                        .c = &c,
+                        .rows = WAN_F32,
+                        .loose = 1,
+                        .threads = o->threads,
+                        .have = sets[set].have,
+                        .k = &wan_cpu_device(&c)->k,
+                        .twin = &twin,
+                        .bench = o->bench,
+                        .peak = peak},
+               CPU_ONLY, sum);
     wan_compute_close(&c);
+}
+
+static bool find_precision(const options *o, const backend *be, precision *p) {
+    static const char *const names[] = {[WAN_PRECISION_F32] = "f32",
+                                        [WAN_PRECISION_BF16] = "bf16",
+                                        [WAN_PRECISION_INT8] = "int8",
+                                        [WAN_PRECISION_FP8] = "fp8"};
+    const char *name = o->precision ? o->precision : "f32";
+    for (size_t i = 0; i < COUNT(names); i++)
+        if (!strcmp(names[i], name) && be->precisions & 1u << i) {
+            *p = (precision)i;
+            return true;
+        }
+    fprintf(stderr, "wan-check: %s has no precision %s\n", be->name, name);
+    return false;
+}
+
+/* A machine whose driver shows a GPU must have it usable. */
+static int no_device(const options *o, const error *why) {
+    bool driver = access("/dev/nvidiactl", F_OK) == 0;
+    fprintf(stderr, "wan-check: %s: %s\n", driver ? "failed" : "skipped", why->message);
+    return strncmp(o->device, "cuda", 4) ? 2 : driver ? 1 : NO_DEVICE;
+}
+
+/* Once with activations of the device's type, and once with rows of f32 where that is another. */
+static int run_device(const options *o, totals *sum) {
+    error err = {0};
+    int ordinal = 0;
+    precision p = WAN_PRECISION_F32;
+    compute c;
+    char name[64];
+    const backend *be = wan_backend_find(o->device, &ordinal, &err);
+    if (!be)
+        return no_device(o, &err);
+    if (!find_precision(o, be, &p))
+        return 2;
+    void *device = be->open(
+        &(device_options){.threads = o->threads, .precision = p, .ordinal = ordinal}, &err);
+    size_t scratch = (size_t)(o->bench ? BENCH_SCRATCH_MB : SCRATCH_MB) << 20;
+    if (!device || wan_compute_on(&c, be, device, p, scratch, &err)) {
+        fprintf(stderr, "wan-check: %s\n", err.message);
+        return 1;
+    }
+    c.owns_device = true;
+    for (dtype rows = c.act;; rows = WAN_F32) {
+        snprintf(name, sizeof name, "%s %s%s", o->device, o->precision ? o->precision : "f32",
+                 rows == c.act ? "" : ", rows of f32");
+        double begin = seconds();
+        run_checks(o,
+                   &(check){.device = name,
+                            .c = &c,
+                            .rows = rows,
+                            .loose = 4,
+                            .threads = o->threads,
+                            .bench = o->bench && rows == c.act},
+                   DEVICE_ONLY, sum);
+        printf("%s: %.1f s\n", name, seconds() - begin);
+        if (rows == WAN_F32)
+            break;
+    }
+    wan_compute_close(&c);
+    return 0;
 }
 
 static int usage(void) {
     fprintf(stderr, "usage: wan-check [--bench] [--filter TEXT] [--isa scalar|avx2|avx512] "
-                    "[--threads N] [--list]\n");
+                    "[--threads N] [--list]\n"
+                    "       wan-check --device cuda[:N] [--precision f32|bf16|fp8] [--bench] "
+                    "[--filter TEXT]\n");
     return 2;
+}
+
+/* Every instruction set of this machine's processor. */
+static int run_sets(const options *o, totals *sum) {
+    bool found = false;
+    unsigned have = wan_cpu_detect();
+    if (o->threads == 1)
+        wan_bench_one_thread();
+    double peak = o->bench ? measure_peak(o->threads) : 0;
+    if (o->bench)
+        printf("%d threads, peak of multiply-adds in registers %.1f GFLOP/s\n", o->threads,
+               peak * 1e-9);
+    for (size_t i = 0; i < COUNT(sets); i++) {
+        if (o->isa && strcmp(o->isa, sets[i].name))
+            continue;
+        found = true;
+        if ((sets[i].have & have) == sets[i].have)
+            run_set(o, i, peak, sum);
+        else
+            printf("%s: not on this machine\n", sets[i].device);
+    }
+    return found ? 0 : usage();
 }
 
 static int list(void) {
@@ -132,6 +236,10 @@ int main(int argc, char **argv) {
             return list();
         else if (i + 1 < argc && !strcmp(argv[i], "--filter"))
             o.filter = argv[++i];
+        else if (i + 1 < argc && !strcmp(argv[i], "--device"))
+            o.device = argv[++i];
+        else if (i + 1 < argc && !strcmp(argv[i], "--precision"))
+            o.precision = argv[++i];
         else if (i + 1 < argc && !strcmp(argv[i], "--isa"))
             o.isa = argv[++i];
         else if (i + 1 < argc && !strcmp(argv[i], "--threads") && atoi(argv[i + 1]) > 0)
@@ -140,25 +248,9 @@ int main(int argc, char **argv) {
             return usage();
     }
     totals sum = {0};
-    bool found = false;
-    unsigned have = wan_cpu_detect();
-    if (o.threads == 1)
-        wan_bench_one_thread();
-    double peak = o.bench ? measure_peak(o.threads) : 0;
-    if (o.bench)
-        printf("%d threads, peak of multiply-adds in registers %.1f GFLOP/s\n", o.threads,
-               peak * 1e-9);
-    for (size_t i = 0; i < COUNT(sets); i++) {
-        if (o.isa && strcmp(o.isa, sets[i].name))
-            continue;
-        found = true;
-        if ((sets[i].have & have) == sets[i].have)
-            run_set(&o, i, peak, &sum);
-        else
-            printf("%s: not on this machine\n", sets[i].device);
-    }
-    if (!found)
-        return usage();
+    int status = o.device && strcmp(o.device, "cpu") ? run_device(&o, &sum) : run_sets(&o, &sum);
+    if (status)
+        return status;
     printf("%d passed, %d failed\n", sum.passed, sum.failed);
     return sum.failed || !sum.passed;
 }

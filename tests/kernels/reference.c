@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Matrix products and attention in double precision, and how far a device may be from them.
+ *
+ * A product of rounded operands is off by at most the sum of what each term is off, and, as
+ * roundings are as good as random, hardly ever by more than four times the root of the sum of
+ * squares: the smaller of the two is allowed.  Weights that a bf16 holds are not rounded again, so
+ * that with them and bf16 activations only the tolerance of sums in f32 is left. */
+#include "check.h"
+
+#include <float.h>
+#include <math.h>
+
+#include "base/half.h"
+
+static bool fits_bf16(const float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (wan_brain_to_float(wan_brain_from_float(x[i])) != x[i])
+            return false;
+    return true;
+}
+
+rounding rounding_of(const check *t, const float *x, int64_t n) {
+    float top = 0;
+    switch (t->c->precision) {
+    case WAN_PRECISION_BF16:
+        return (rounding){fits_bf16(x, n) ? 0 : 0x1p-8, 0};
+    case WAN_PRECISION_FP8: /* E4M3: three bits, 448 at most, steps of 2^-9 at the end */
+        for (int64_t i = 0; i < n; i++)
+            top = fmaxf(top, fabsf(x[i]));
+        return (rounding){0x1p-4 + 0x1p-8, (double)top * (0x1p-10 / 448)};
+    default:
+        return (rounding){0};
+    }
+}
+
+typedef struct total {
+    double sum, magnitude, off, off_squared;
+} total;
+
+static double likely(const total *s) {
+    return fmin(s->off, 4 * sqrt(s->off_squared));
+}
+
+static void add_product(total *s, double a, rounding ra, double b, rounding rb) {
+    double da = ra.part * fabs(a) + ra.step, db = rb.part * fabs(b) + rb.step;
+    double off = da * fabs(b) + db * fabs(a) + da * db;
+    s->sum += a * b;
+    s->magnitude += fabs(a * b);
+    s->off += off;
+    s->off_squared += off * off;
+}
+
+/* act(v), and in *slope how much an error of v weighs. */
+static double apply(activation act, double v, double *slope) {
+    *slope = 1.13; /* the steepest both get */
+    if (act == WAN_NONE)
+        return v;
+    double u = act == WAN_GELU_TANH ? 1.5957691216057308 * (v + 0.044715 * v * v * v) : v;
+    return v / (1 + exp(-u));
+}
+
+double reference_dot(const float *x, rounding rx, const float *w, rounding rw, double bias,
+                     int64_t k, activation act, double *tol) {
+    total s = {.sum = bias, .magnitude = fabs(bias)};
+    double slope;
+    for (int64_t i = 0; i < k; i++)
+        add_product(&s, x[i], rx, w[i], rw);
+    double want = apply(act, s.sum, &slope);
+    *tol =
+        slope * (tol_dot(k, s.magnitude) + likely(&s)) + 8 * 0x1p-24 * fabs(want) + 100 * FLT_MIN;
+    if (act != WAN_NONE) /* exp's argument, rounded */
+        *tol += 8 * 0x1p-24 * fmin(1, fabs(s.sum));
+    return want;
+}
+
+/* The tolerance follows an error `off` of every logit: each weight is off by the factor exp(2 off).
+ * Where activations are bf16, so are the operands of both products. */
+void reference_attention(const check *t, const attention_shape *s, const float *q, const float *k,
+                         const float *v, const float *bias, float scale, double *weight,
+                         double *want, double *tol) {
+    bool half = t->c->act == WAN_BF16;
+    rounding input = {half && t->rows == WAN_F32 ? 0x1p-8 : 0, 0}, share = {half ? 0x1p-8 : 0, 0};
+    int64_t width = s->heads * s->size;
+    double top = -INFINITY, all = 0, off = 0;
+    for (int64_t i = 0; i < s->keys; i++) {
+        total dot = {0};
+        for (int64_t j = 0; j < s->size; j++)
+            add_product(&dot, q[j], input, k[i * width + j], input);
+        weight[i] = dot.sum * scale + (bias ? bias[i] : 0) +
+                    (i == s->keys - 1 ? log((double)s->last_count) : 0);
+        double logit = (tol_dot(s->size, dot.magnitude) + likely(&dot)) * fabs(scale);
+        off = fmax(off, logit + 4 * 0x1p-24 * fabs(weight[i]));
+        top = fmax(top, weight[i]);
+    }
+    for (int64_t i = 0; i < s->keys; i++)
+        all += weight[i] = exp(weight[i] - top);
+    for (int64_t j = 0; j < s->size; j++) {
+        total sum = {0};
+        for (int64_t i = 0; i < s->keys; i++)
+            add_product(&sum, weight[i] / all, share, v[i * width + j], input);
+        want[j] = sum.sum;
+        tol[j] = tol_dot(s->keys, 2 * sum.magnitude) + 2 * expm1(2 * off) * sum.magnitude + FLT_MIN;
+        if (half) /* of the sum of shares, too */
+            tol[j] += likely(&sum) + share.part * fabs(sum.sum);
+    }
+}
