@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wan quality: how far one clip is from another, and whether that is near enough. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "io/safetensors.h"
+#include "media/clip.h"
 #include "media/compare.h"
 
 #define AMPLIFY 8
@@ -34,6 +37,45 @@ static wan_status check_sheet(const request *r, error *err) {
     if (n < 5 || strcasecmp(r->sheet + n - 4, ".png") != 0)
         return wan_fail(err, WAN_E_USAGE, "%s: the sheet's name must end in .png", r->sheet);
     return r->overwrite ? WAN_OK : wan_output_fresh(r->sheet, 1, err);
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * the same run? */
+
+/* What a clip says it was made with; NULL when it says nothing that can be read. */
+static json_t *settings_of(const char *path) {
+    json_error_t why;
+    error unknown = {0};
+    clip_info info = {0};
+    safetensors *s = wan_safetensors_open(path, &unknown);
+    const char *text = s ? wan_safetensors_meta(s, "settings") : NULL;
+    if (!s && wan_clip_inspect(path, &info, NULL) == WAN_OK)
+        text = info.settings;
+    json_t *settings = text ? json_loads(text, JSON_REJECT_DUPLICATES, &why) : NULL;
+    if (!s)
+        wan_clip_info_close(&info);
+    wan_safetensors_close(s);
+    return settings;
+}
+
+/* Two seeds give two clips, and their distance says nothing about weights or arithmetic. */
+static void warn_of_other_settings(const invocation *v) {
+    static const char *const must[] = {"prompt",   "negative", "sampler", "steps",
+                                       "guidance", "shift",    "seed"};
+    json_t *a = settings_of(v->operand[0]), *b = settings_of(v->operand[1]);
+    char differ[128] = "", line[256];
+    size_t used = 0;
+    for (size_t i = 0; a && b && i < sizeof must / sizeof must[0]; i++) {
+        json_t *x = json_object_get(a, must[i]), *y = json_object_get(b, must[i]);
+        if (x && y && !json_equal(x, y))
+            used += (size_t)snprintf(differ + used, sizeof differ - used, "%s%s", used ? ", " : "",
+                                     must[i]);
+    }
+    json_decref(a);
+    json_decref(b);
+    snprintf(line, sizeof line, "the clips were made with different settings: %s", differ);
+    if (used)
+        wan_report_log(v->report, WAN_LOG_WARN, line);
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -149,6 +191,7 @@ wan_status wan_command_quality(invocation *v, error *err) {
     if (find_each(r->each, &each, err) != WAN_OK || check_sheet(r, err) != WAN_OK ||
         wan_compare(a, b, wan_interrupted, &c, err) != WAN_OK)
         return err->code;
+    warn_of_other_settings(v);
     if (r->sheet)
         wan_compare_sheet(a, b, &c, amplify, wan_interrupted, r->sheet, err);
     if (!err->code) {
