@@ -5,7 +5,8 @@
  * backend; checks of single CPU kernels use t->k and skip devices that have none.  References are
  * double precision, written in the check from the spec. With --bench a check also times:
  * bench_begin / bench_end around its op.  All of this runs on one thread.
- * Where activations are bf16, inputs are rounded first and references get the rounded numbers. */
+ * Where activations are bf16 or f16, inputs are rounded first and references get the rounded
+ * numbers. */
 #ifndef WAN_TESTS_KERNELS_CHECK_H
 #define WAN_TESTS_KERNELS_CHECK_H
 
@@ -46,24 +47,27 @@ double random_normal(check *t);
 int64_t random_int(check *t, int64_t below);
 void fill_floats(check *t, float *x, int64_t n, fill how);
 
-/* A device tensor of the shape, filled; *host receives its values, as f32 or bf16 holds them. */
+/* A device tensor of the shape, filled; *host receives its values, as the type holds them: f16
+ * has smaller huge numbers. */
 tensor new_f32(check *t, int rank, const int64_t *dim, fill how, float **host);
 tensor new_rows(check *t, int rank, const int64_t *dim, fill how, float **host);
 tensor new_act(check *t, int rank, const int64_t *dim, fill how, float **host); /* of c->act */
 tensor new_i32(check *t, int64_t n, const int32_t *values);
-/* Rounds `from` to what the type (f32 or bf16) holds, then uploads it. */
+/* Rounds `from` to what the type (f32, bf16 or f16) holds, then uploads it. */
 tensor new_from(check *t, dtype type, int rank, const int64_t *dim, float *from);
 void round_floats(dtype type, float *x, int64_t n);
 /* Weights of any type that ops accept, at an odd address where host memory is used as it is; *host
  * their exact values, decoded here and not by the kernels. */
 tensor new_weight(check *t, dtype type, int rank, const int64_t *dim, fill how, float **host);
+/* The same of a table that rows are read from. */
+tensor new_table(check *t, dtype type, int64_t rows, int64_t dim, fill how, float **host);
 /* Host memory as ops want it; what the device copies lives until the check ends. */
 tensor place_weight(check *t, tensor host, weight_use use);
 /* Of a convolution: [out, in, kernel...], stored with the channels last if asked; *host in the
  * order of dim, and rounded where the device keeps another type. */
 tensor new_kernel(check *t, dtype type, int rank, const int64_t *dim, bool channels_last,
                   float **host);
-/* Back on the host; bf16 widened. */
+/* Back on the host; half floats widened. */
 float *values(check *t, tensor x);
 
 /* The arena behind the next tensor taken from it, at most `bytes` long, is filled with a pattern,
@@ -77,8 +81,8 @@ void guard_end(check *t, tensor result);
 void expect_close(check *t, const char *what, const float *got, const double *want, int64_t n,
                   const double *tol, int tol_stride);
 void expect_equal(check *t, const char *what, const float *got, const float *want, int64_t n);
-/* The same of a result of the device: tolerances grow by t->loose, and for a bf16 result by its
- * rounding; 0 stays 0. */
+/* The same of a result of the device: tolerances grow by t->loose, and for a bf16 or f16 result by
+ * its rounding; 0 stays 0. */
 void expect_near(check *t, const char *what, tensor got, const double *want, const double *tol);
 /* Of some elements of such a result. */
 void expect_some(check *t, const char *what, tensor got, const int64_t *at, int64_t n,
@@ -96,6 +100,8 @@ double tol_dot(int64_t n, double magnitude);
 typedef struct rounding {
     double part, step;
 } rounding;
+/* The largest relative error when that type holds a number; 0 for f32. */
+double unit_of(dtype type);
 /* Of operands that are the n numbers x. */
 rounding rounding_of(const check *t, const float *x, int64_t n);
 /* act(x . w + bias) over k numbers and how far off it may be. */

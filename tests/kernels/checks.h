@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* checks.h - the list of all checks, in the order they run: X for every device, C for CPUs only, D
- * for devices other than CPUs, whose shapes are too large for the rest. */
+ * for the shapes of the 5B model, too large for a CPU.  V is an op of the autoencoder's alone, whose
+ * activations may be of another type than the transformers'; B and those of D that say so are of
+ * both. */
 #ifndef WAN_TESTS_KERNELS_CHECKS_H
 #define WAN_TESTS_KERNELS_CHECKS_H
 
-#define EACH_CHECK(X, C, D)                                                                        \
+#define EACH_CHECK(X, C, D, V, B, DV, DB)                                                          \
     /* kernel_check.c */                                                                           \
     C(gemm_tile)                                                                                   \
     C(gemm_columns)                                                                                \
@@ -25,7 +27,7 @@
     C(linear_threads)                                                                              \
     X(linear_speed)                                                                                \
     /* attention_check.c */                                                                        \
-    X(attention)                                                                                   \
+    B(attention)                                                                                   \
     C(attention_threads)                                                                           \
     X(attention_speed)                                                                             \
     /* norm_check.c */                                                                             \
@@ -34,7 +36,7 @@
     X(rms_norm)                                                                                    \
     X(qk_norm_rope)                                                                                \
     /* elementwise_check.c */                                                                      \
-    X(add)                                                                                         \
+    B(add)                                                                                         \
     X(add_gated)                                                                                   \
     X(mul)                                                                                         \
     X(activate)                                                                                    \
@@ -42,20 +44,20 @@
     X(add_vector)                                                                                  \
     X(patches)                                                                                     \
     /* conv_check.c */                                                                             \
-    X(conv3d)                                                                                      \
-    X(frames_up)                                                                                   \
-    X(frames_down)                                                                                 \
-    X(conv2d)                                                                                      \
+    V(conv3d)                                                                                      \
+    V(frames_up)                                                                                   \
+    V(frames_down)                                                                                 \
+    V(conv2d)                                                                                      \
     C(conv_threads)                                                                                \
-    X(pixel_norm)                                                                                  \
-    X(dup_up)                                                                                      \
-    X(avg_down)                                                                                    \
-    X(pixels_in_out)                                                                               \
-    X(latents_in_out)                                                                              \
-    X(conv_speed)                                                                                  \
+    V(pixel_norm)                                                                                  \
+    V(dup_up)                                                                                      \
+    V(avg_down)                                                                                    \
+    V(pixels_in_out)                                                                               \
+    V(latents_in_out)                                                                              \
+    V(conv_speed)                                                                                  \
     /* large_check.c */                                                                            \
     D(large_linear)                                                                                \
-    D(large_attention)                                                                             \
-    D(large_conv)
+    DB(large_attention)                                                                            \
+    DV(large_conv)
 
 #endif

@@ -103,7 +103,8 @@ CHECK(rows) {
             if (dim % wan_dtype(types[type])->block)
                 continue;
             float *table, *want = host_alloc(t, sizeof *want * (size_t)(n * dim));
-            tensor w = new_weight(t, types[type], WAN_DIMS(5, dim), MIXED, &table);
+            tensor w = type % 2 ? new_table(t, types[type], 5, dim, MIXED, &table)
+                                : new_weight(t, types[type], WAN_DIMS(5, dim), MIXED, &table);
             tensor which = new_i32(t, n, ids);
             for (int64_t i = 0; i < n * dim; i++)
                 want[i] = table[ids[i / dim] * dim + i % dim];

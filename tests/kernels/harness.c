@@ -91,19 +91,37 @@ void fill_floats(check *t, float *x, int64_t n, fill how) {
     }
 }
 
+static bool is_half(dtype type) {
+    return type == WAN_BF16 || type == WAN_F16;
+}
+
+static uint16_t narrow(dtype type, float x) {
+    return type == WAN_BF16 ? wan_brain_from_float(x) : wan_half_from_float(x);
+}
+
+static float widen(dtype type, uint16_t h) {
+    return type == WAN_BF16 ? wan_brain_to_float(h) : wan_half_to_float(h);
+}
+
 void round_floats(dtype type, float *x, int64_t n) {
-    for (int64_t i = 0; type == WAN_BF16 && i < n; i++)
-        x[i] = wan_brain_to_float(wan_brain_from_float(x[i]));
+    for (int64_t i = 0; is_half(type) && i < n; i++)
+        x[i] = widen(type, narrow(type, x[i]));
+}
+
+/* Numbers about 1e15 and 1e-40 become the largest and smallest that an f16 is to hold. */
+static void tame(float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= fabsf(x[i]) > 1e9f ? 3e-14f : fabsf(x[i]) < 1e-30f ? 1e34f : 1;
 }
 
 tensor new_from(check *t, dtype type, int rank, const int64_t *dim, float *from) {
     tensor x = wan_new(t->c, type, rank, dim);
     int64_t n = wan_elements(x);
     round_floats(type, from, n);
-    if (type == WAN_BF16) {
+    if (is_half(type)) {
         uint16_t *half = malloc(wan_bytes(x) + 1);
         for (int64_t i = 0; half && i < n; i++)
-            half[i] = wan_brain_from_float(from[i]);
+            half[i] = narrow(type, from[i]);
         wan_upload(t->c, x, half);
         free(half);
     } else {
@@ -117,6 +135,8 @@ static tensor new_filled(check *t, dtype type, int rank, const int64_t *dim, fil
     int64_t n = wan_elements(wan_tensor(type, rank, dim, NULL));
     float *h = host_alloc(t, sizeof *h * (size_t)n);
     fill_floats(t, h, n, how);
+    if (type == WAN_F16)
+        tame(h, n);
     if (host)
         *host = h;
     return new_from(t, type, rank, dim, h);
@@ -237,6 +257,10 @@ tensor new_weight(check *t, dtype type, int rank, const int64_t *dim, fill how, 
     return place_weight(t, stored_weight(t, type, rank, dim, how, host), WAN_USE_MATRIX);
 }
 
+tensor new_table(check *t, dtype type, int64_t rows, int64_t dim, fill how, float **host) {
+    return place_weight(t, stored_weight(t, type, WAN_DIMS(rows, dim), how, host), WAN_USE_TABLE);
+}
+
 tensor new_kernel(check *t, dtype type, int rank, const int64_t *dim, bool channels_last,
                   float **host) {
     int64_t order[WAN_MAX_RANK] = {dim[0]}, in = dim[1], taps = 1;
@@ -261,7 +285,7 @@ tensor new_kernel(check *t, dtype type, int rank, const int64_t *dim, bool chann
 }
 
 float *values(check *t, tensor x) {
-    bool half = x.type == WAN_BF16;
+    bool half = is_half(x.type);
     int64_t n = wan_elements(x);
     float *h = host_alloc(t, half ? sizeof *h * (size_t)n : wan_bytes(x));
     char *to = (char *)h + (half ? sizeof(uint16_t) * (size_t)n : 0); /* the upper half, if so */
@@ -269,7 +293,7 @@ float *values(check *t, tensor x) {
     for (int64_t i = 0; half && i < n; i++) {
         uint16_t b;
         memcpy(&b, to + sizeof b * (size_t)i, sizeof b);
-        h[i] = wan_brain_to_float(b);
+        h[i] = widen(x.type, b);
     }
     return h;
 }
@@ -340,8 +364,8 @@ void expect_equal(check *t, const char *what, const float *got, const float *wan
 static double limit_on_device(const check *t, dtype type, double want, double tol) {
     if (tol <= 0)
         return 0;
-    double limit = t->loose * tol;
-    return type == WAN_BF16 ? limit + 0x1p-8 * (fabs(want) + limit) + 0x1p-133 : limit;
+    double limit = t->loose * tol, least = type == WAN_F16 ? 0x1p-24 : 0x1p-133;
+    return is_half(type) ? limit + unit_of(type) * (fabs(want) + limit) + least : limit;
 }
 
 void expect_near(check *t, const char *what, tensor got, const double *want, const double *tol) {

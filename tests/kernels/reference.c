@@ -12,6 +12,10 @@
 
 #include "base/half.h"
 
+double unit_of(dtype type) {
+    return type == WAN_BF16 ? 0x1p-8 : type == WAN_F16 ? 0x1p-11 : 0;
+}
+
 static bool fits_bf16(const float *x, int64_t n) {
     for (int64_t i = 0; i < n; i++)
         if (wan_brain_to_float(wan_brain_from_float(x[i])) != x[i])
@@ -74,12 +78,12 @@ double reference_dot(const float *x, rounding rx, const float *w, rounding rw, d
 }
 
 /* The tolerance follows an error `off` of every logit: each weight is off by the factor exp(2 off).
- * Where activations are bf16, so are the operands of both products. */
+ * Where activations are half floats, so are the operands of both products. */
 void reference_attention(const check *t, const attention_shape *s, const float *q, const float *k,
                          const float *v, const float *bias, float scale, double *weight,
                          double *want, double *tol) {
-    bool half = t->c->act == WAN_BF16;
-    rounding input = {half && t->rows == WAN_F32 ? 0x1p-8 : 0, 0}, share = {half ? 0x1p-8 : 0, 0};
+    double unit = unit_of(t->c->act);
+    rounding input = {t->rows == WAN_F32 ? unit : 0, 0}, share = {unit, 0};
     int64_t width = s->heads * s->size;
     double top = -INFINITY, all = 0, off = 0;
     for (int64_t i = 0; i < s->keys; i++) {
@@ -100,7 +104,7 @@ void reference_attention(const check *t, const attention_shape *s, const float *
             add_product(&sum, weight[i] / all, share, v[i * width + j], input);
         want[j] = sum.sum;
         tol[j] = tol_dot(s->keys, 2 * sum.magnitude) + 2 * expm1(2 * off) * sum.magnitude + FLT_MIN;
-        if (half) /* of the sum of shares, too */
+        if (unit > 0) /* of the sum of shares, too */
             tol[j] += likely(&sum) + share.part * fabs(sum.sum);
     }
 }

@@ -12,19 +12,26 @@
 #include "checks.h"
 
 #define DECLARE(name) void wan_check_##name(check *t);
-EACH_CHECK(DECLARE, DECLARE, DECLARE)
+EACH_CHECK(DECLARE, DECLARE, DECLARE, DECLARE, DECLARE, DECLARE, DECLARE)
 
 typedef enum where { ANYWHERE, CPU_ONLY, DEVICE_ONLY } where;
+/* Whose op it is. */
+enum { TRANSFORMER = 1, AUTOENCODER = 2 };
 
 static const struct {
     const char *name;
     void (*run)(check *t);
     where where;
+    int part;
 } checks[] = {
-#define ANY_ROW(name) {#name, wan_check_##name, ANYWHERE},
-#define CPU_ROW(name) {#name, wan_check_##name, CPU_ONLY},
-#define DEVICE_ROW(name) {#name, wan_check_##name, DEVICE_ONLY},
-    EACH_CHECK(ANY_ROW, CPU_ROW, DEVICE_ROW)};
+#define X(name) {#name, wan_check_##name, ANYWHERE, TRANSFORMER},
+#define C(name) {#name, wan_check_##name, CPU_ONLY, TRANSFORMER},
+#define D(name) {#name, wan_check_##name, DEVICE_ONLY, TRANSFORMER},
+#define V(name) {#name, wan_check_##name, ANYWHERE, AUTOENCODER},
+#define B(name) {#name, wan_check_##name, ANYWHERE, TRANSFORMER | AUTOENCODER},
+#define DV(name) {#name, wan_check_##name, DEVICE_ONLY, AUTOENCODER},
+#define DB(name) {#name, wan_check_##name, DEVICE_ONLY, TRANSFORMER | AUTOENCODER},
+    EACH_CHECK(X, C, D, V, B, DV, DB)};
 
 static const struct {
     const char *name, *device;
@@ -88,11 +95,11 @@ static double measure_peak(int threads) {
 }
 
 /* Every check that `base` fits, which says what runs them. */
-static void run_checks(const options *o, const check *base, where there, totals *sum) {
+static void run_checks(const options *o, const check *base, where there, int parts, totals *sum) {
     compute *c = base->c;
     for (size_t i = 0; i < COUNT(checks); i++) {
         if ((o->filter && !strstr(checks[i].name, o->filter)) ||
-            (checks[i].where != ANYWHERE && checks[i].where != there))
+            (checks[i].where != ANYWHERE && checks[i].where != there) || !(checks[i].part & parts))
             continue;
         check t = *base;
         t.name = checks[i].name;
@@ -125,7 +132,7 @@ static void run_set(const options *o, size_t set, double peak, totals *sum) {
                         .twin = &twin,
                         .bench = o->bench,
                         .peak = peak},
-               CPU_ONLY, sum);
+               CPU_ONLY, TRANSFORMER | AUTOENCODER, sum);
     wan_compute_close(&c);
 }
 
@@ -151,13 +158,36 @@ static int no_device(const options *o, const error *why) {
     return strncmp(o->device, "cuda", 4) ? 2 : driver ? 1 : NO_DEVICE;
 }
 
-/* Once with activations of the device's type, and once with rows of f32 where that is another. */
+static void run_device_checks(const options *o, compute *c, dtype rows, int parts, totals *sum) {
+    char name[96];
+    bool plain = rows == c->act;
+    double begin = seconds();
+    snprintf(name, sizeof name, "%s %s, rows of %s", o->device, o->precision ? o->precision : "f32",
+             wan_dtype(rows)->name);
+    run_checks(o,
+               &(check){.device = name,
+                        .c = c,
+                        .rows = rows,
+                        .loose = 4,
+                        .threads = o->threads,
+                        .bench = o->bench && plain},
+               DEVICE_ONLY, parts, sum);
+    printf("%s: %.1f s\n", name, seconds() - begin);
+}
+
+/* Which type a kernel has on the device is the one that the autoencoder's activations have. */
+static dtype frames_type(const compute *c) {
+    tensor kernel = wan_tensor(WAN_BF16, WAN_DIMS(1, 1, 3, 3), NULL);
+    return c->be->placed_type ? c->be->placed_type(c->precision, kernel, WAN_USE_CONV) : c->act;
+}
+
+/* With activations of the device's type, then with rows of f32 and with the autoencoder's type
+ * where those are others. */
 static int run_device(const options *o, totals *sum) {
     error err = {0};
     int ordinal = 0;
     precision p = WAN_PRECISION_F32;
     compute c;
-    char name[64];
     const backend *be = wan_backend_find(o->device, &ordinal, &err);
     if (!be)
         return no_device(o, &err);
@@ -171,21 +201,13 @@ static int run_device(const options *o, totals *sum) {
         return 1;
     }
     c.owns_device = true;
-    for (dtype rows = c.act;; rows = WAN_F32) {
-        snprintf(name, sizeof name, "%s %s%s", o->device, o->precision ? o->precision : "f32",
-                 rows == c.act ? "" : ", rows of f32");
-        double begin = seconds();
-        run_checks(o,
-                   &(check){.device = name,
-                            .c = &c,
-                            .rows = rows,
-                            .loose = 4,
-                            .threads = o->threads,
-                            .bench = o->bench && rows == c.act},
-                   DEVICE_ONLY, sum);
-        printf("%s: %.1f s\n", name, seconds() - begin);
-        if (rows == WAN_F32)
-            break;
+    dtype act = c.act, frames = frames_type(&c);
+    run_device_checks(o, &c, act, frames == act ? TRANSFORMER | AUTOENCODER : TRANSFORMER, sum);
+    if (act != WAN_F32)
+        run_device_checks(o, &c, WAN_F32, TRANSFORMER, sum);
+    if (frames != act) {
+        c.act = frames;
+        run_device_checks(o, &c, frames, AUTOENCODER, sum);
     }
     wan_compute_close(&c);
     return 0;
