@@ -122,3 +122,15 @@ write("shards", "absolute", index({"a": "/etc/passwd"}))
 write("shards", "twice", b'{"weight_map":{"a":"x","a":"y"}}')
 write("shards", "number", index({"a": 1}))
 write("shards", "none", index({}))
+
+
+def frame(n):
+    return bytes(i * 7 % 256 for i in range(n))
+
+
+write("frames", "y4m", b"YUV4MPEG2 W16 H12 F16:1 Ip A1:1 C420mpeg2\n" + 2 * (b"FRAME\n" + frame(16 * 12 * 3 // 2)))
+write("frames", "y4m-444", b"YUV4MPEG2 W4 H3 F24000:1001 C444p10\nFRAME\n" + frame(4 * 3 * 3 * 2))
+write("frames", "y4m-short", b"YUV4MPEG2 W16 H12 F16:1 C420mpeg2\nFRAME\n" + frame(100))
+write("frames", "tensors", safetensors({"frames": entry("U8", [2, 3, 4, 3], 0, 72)}, frame(72)))
+write("frames", "pixels", safetensors({"pixels": entry("F32", [3, 1, 2, 2], 0, 48)}, struct.pack("<12f", *range(-6, 6))))
+write("frames", "pixels-nan", safetensors({"pixels": entry("F32", [3, 1, 1, 1], 0, 12)}, b"\xff" * 12))
