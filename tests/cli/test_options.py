@@ -45,6 +45,24 @@ class Options(Case):
 
     def test_device(self):
         self.refused(DEVICE, "warp", "generate", "-m", TINY, "-p", "x", "--device", "warp")
+        self.refused(DEVICE, "cuda", "generate", "-m", TINY, "-p", "x", "--device", "cuda:99")
+        self.refused(DEVICE, "cuda:x", "generate", "-m", TINY, "-p", "x", "--device", "cuda:x")
+        self.refused(USAGE, ["bf16", "cpu", "f32"], "generate", "-m", TINY, "-p", "x", "--device", "cpu", "--precision", "bf16")
+        for size in "12X", "-1", "G", "0", "1e30", "12Gx":
+            self.refused(USAGE, ["--max-vram", size], "generate", "-m", TINY, "-p", "x", "--max-vram", size)
+        for size in "12G", "800M", "12GiB", "1.5gb", "8589934592":
+            self.right("generate", "-m", TINY, "-p", "x", *SMALL, "--device", "cpu", "--max-vram", size, "--dry-run")
+
+    def test_doctor(self):
+        out = self.right("doctor").decode()
+        self.assertRegex(out, r"(?m)^wan +version +\d")
+        self.assertRegex(out, r"(?m)^cpu +kernels +scalar")
+        self.assertRegex(out, r"(?m)^cuda +\S+ +\S")
+        self.assertRegex(out, r"(?m)^use +device +(cpu, f32, because|cuda:0, bf16)")
+        told = json.loads(self.right("doctor", "--json"))
+        self.assertEqual(told["event"], "doctor")
+        self.assertLessEqual({"wan", "cpu", "cuda", "use"}, set(told))
+        self.assertIn("cpu, f32 as asked", self.right("doctor", "--device", "cpu").decode())
 
     def test_short_names_and_repeats(self):
         """Unambiguous beginnings are enough, values may begin with a dash, and the last one counts."""
@@ -75,7 +93,7 @@ class Options(Case):
                 self.assertRegex(plain, r"(?m)^(-., )?--%s( |$)" % name)
         wanted = """model prompt negative image output size frames fps steps guidance shift sampler seed noise threads json
             dry-run dit text-encoder vae tokenizer device precision overwrite quiet no-metadata in out shape trace
-            references help crf"""
+            references help crf max-vram repeat"""
         self.assertLessEqual(set(wanted.split()), names)
         for status in ("130", "12"):
             self.assertIn("\n.TP\n%s\n" % status, page)
