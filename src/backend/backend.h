@@ -64,8 +64,9 @@ struct backend {
     size_t context;        /* memory of its own that a device takes beside tensors, about */
     size_t stream_from;    /* weights of so many bytes can pass through instead of staying... */
     int stream_slots;      /* ...through so many slots of the size of the largest */
-    int64_t tokens_together; /* that go through a transformer block in one piece */
-    int64_t pixels_together; /* that go through a level of the autoencoder */
+    int64_t tokens_together;  /* that go through a transformer block in one piece */
+    int64_t pixels_together;  /* that go through a level of the autoencoder */
+    int64_t latents_together; /* latent pixels that a decode step should have at least */
     /* Work space (pack buffers and the like) that open takes for that many threads. */
     size_t (*fixed_bytes)(int threads);
     void *(*open)(const device_options *o, error *err);

@@ -172,8 +172,8 @@ static wan_status bench_decode(bench_run *r, cost *only, error *err) {
     float *latents = only ? NULL : invent(s[0] * s[1] * s[2] * s[3], err);
     wan_status status = err->code;
     if (!status)
-        status = wan_run_decode(r->m, latents, s, wan_decode_group(s), true, NULL, NULL, &r->w,
-                                only, err);
+        status = wan_run_decode(r->m, latents, s, wan_decode_group(r->m, s), true, NULL, NULL,
+                                &r->w, only, err);
     free(latents);
     return status;
 }

@@ -8,9 +8,6 @@
 
 /* Positions the rotary tables were made for, per axis (dit.md 2.5). */
 #define MOST_POSITIONS 1024
-/* Latent pixels that a decode step should have at least, so that small clips do not drown in
- * overhead. */
-#define DECODE_PIXELS 1024
 #define DECODE_GROUP_MOST 8
 
 void wan_params_init(wan_params *p) {
@@ -108,8 +105,8 @@ static void fill_defaults(wan_params *p, const wan_model *m) {
     p->guidance = p->guidance >= 0 ? p->guidance : d->guidance;
 }
 
-int wan_decode_group(const int64_t shape[4]) {
-    int64_t group = DECODE_PIXELS / (shape[2] * shape[3]);
+int wan_decode_group(const wan_model *m, const int64_t shape[4]) {
+    int64_t group = m->be->latents_together / (shape[2] * shape[3]);
     return (int)(group < 1 ? 1 : group > DECODE_GROUP_MOST ? DECODE_GROUP_MOST : group);
 }
 
@@ -135,7 +132,7 @@ wan_status wan_job_begin(job *j, const wan_model *m, const wan_params *p, error 
     j->shape[1] = (j->p.frames - 1) / m->facts.temporal + 1;
     j->shape[2] = j->p.height / m->facts.spatial;
     j->shape[3] = j->p.width / m->facts.spatial;
-    j->decode_group = wan_decode_group(j->shape);
+    j->decode_group = wan_decode_group(m, j->shape);
     return WAN_OK;
 }
 

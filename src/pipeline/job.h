@@ -14,7 +14,7 @@ typedef struct job {
 
 /* Latent frames decoded at a time for latents of that shape: enough that small clips do not drown
  * in overhead. */
-int wan_decode_group(const int64_t shape[4]);
+int wan_decode_group(const wan_model *m, const int64_t shape[4]);
 
 /* The model must be open with NEED_ALL. */
 wan_status wan_job_begin(job *j, const wan_model *m, const wan_params *p, error *err);

@@ -289,8 +289,8 @@ static wan_status stage_decode(stage_run *s, error *err) {
     collect to = {result(s->out, "pixels", WAN_F32, WAN_DIMS(3, frames, height, width), err),
                   frames, height * width};
     if (latents && to.pixels)
-        wan_run_decode(s->m, latents, dim, wan_decode_group(dim), false, collect_pixels, &to, &s->w,
-                       NULL, err);
+        wan_run_decode(s->m, latents, dim, wan_decode_group(s->m, dim), false, collect_pixels, &to,
+                       &s->w, NULL, err);
     free(latents);
     return err->code;
 }

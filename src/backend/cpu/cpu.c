@@ -95,6 +95,7 @@ const backend wan_backend_cpu = {
     .best = WAN_PRECISION_F32,
     .tokens_together = 4096, /* unpacking a weight tile costs nothing beside its use */
     .pixels_together = 3072,
+    .latents_together = 1024,
     .fixed_bytes = fixed_bytes,
     .open = device_open,
     .close = device_close,

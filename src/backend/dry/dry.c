@@ -20,6 +20,7 @@ static const backend dry = {.name = "dry",
                             .precisions = 1u << WAN_PRECISION_F32,
                             .tokens_together = 4096,
                             .pixels_together = 3072,
+                            .latents_together = 1024,
                             .fixed_bytes = fixed_bytes,
                             .place = place};
 
