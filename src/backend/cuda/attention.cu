@@ -295,7 +295,7 @@ cudaError_t attention_small(const cuda_device *d, const attention_args *a) {
     return launch<128>(d, j, a->heads);
 }
 
-/* Exact f32 and wide heads put logits into memory. */
+/* Exact f32, f16 and wide heads put logits into memory. */
 bool is_wide(int head_dim, dtype type) {
     return type != WAN_BF16 || head_dim > 128;
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attention with the logits in memory: exact f32, and bf16 heads too wide for registers (the
- * autoencoder's one head of 1024).  For a piece of heads and queries: logits (f32), softmax of each
- * row in place, product with the values.  It costs three passes over a matrix that mostly stays in
- * L2; a head of 1024 does 4096 flops for each of its numbers.
+/* Attention with the logits in memory: exact f32, f16 (the autoencoder's one head of 1024),
+ * and bf16 heads too wide for registers.  For a piece of heads and queries: logits (f32), softmax
+ * of each row in place, product with the values.  It costs three passes over a matrix that mostly
+ * stays in L2; a head of 1024 does 4096 flops for each of its numbers.
  *
- * Products of bf16: tiles of 128 x 128 x 32 by 8 warps (64 x 32 each) with mma.m16n8k16 and four
- * buffers filled by cp.async.  Products of f32: tiles of 128 x 128 x 16 by 256 threads with 8 x 8
- * sums each, plain fused multiply-adds.  Ends are filled with zeros, any shape goes. */
+ * Products of bf16 and f16: tiles of 128 x 128 x 32 by 8 warps (64 x 32 each) with mma.m16n8k16 and
+ * four buffers filled by cp.async.  Products of f32: tiles of 128 x 128 x 16 by 256 threads with 8
+ * x 8 sums each, plain fused multiply-adds.  Ends are filled with zeros, any shape goes. */
 #include "backend/cuda/attention_wide.h"
 
-#include <cuda_bf16.h>
+#include "backend/cuda/vector.cuh"
 
 namespace {
 
@@ -17,7 +17,6 @@ constexpr int Threads = 256;
 constexpr int Side = 128; /* of a tile of results */
 constexpr int64_t PieceBytes = 128 << 20;
 constexpr int64_t LeastQueries = 256, MostQueries = 4096; /* of a piece */
-typedef __nv_bfloat16 bf16;
 
 /* c[row][col] = sum over k of a[row][k] b[col][k], or b[k][col] where `Values`; for each head. */
 template <class T> struct product {
@@ -29,7 +28,8 @@ template <class T> struct product {
     /* Logits: scaled, with bias, into f32. */
     float *logits;
     int64_t ldc, c_head;
-    float scale, log_count;
+    float scale; /* of values, too */
+    float log_count;
     const float *bias; /* of head 0, at key = query = row 0 */
     int64_t bias_head;
     /* Values */
@@ -37,13 +37,8 @@ template <class T> struct product {
     int64_t ldd;
 };
 
-__device__ __forceinline__ void convert(bf16 *to, float x) {
-    *to = __float2bfloat16(x);
-}
-
-__device__ __forceinline__ void convert(float *to, float x) {
-    *to = x;
-}
+/* What weights of f16 are multiplied by, so that small ones keep their digits. */
+template <class T> constexpr float WeightScale = std::is_same_v<T, f16> ? 32768.0f : 1.0f;
 
 /* Two neighbours in a row; col is even, and so is ldc: padding may be written. */
 template <bool Values, class T>
@@ -53,9 +48,9 @@ __device__ __forceinline__ void put(const product<T> &p, int64_t row, int64_t co
         return;
     if (Values) {
         T *to = p.dst + row * p.ldd + blockIdx.z * p.cols + col;
-        convert(to, x);
+        from_float(to, x * p.scale);
         if (col + 1 < p.cols)
-            convert(to + 1, y);
+            from_float(to + 1, y * p.scale);
         return;
     }
     float v[2] = {x * p.scale, y * p.scale};
@@ -69,7 +64,7 @@ __device__ __forceinline__ void put(const product<T> &p, int64_t row, int64_t co
     *(float2 *)(p.logits + blockIdx.z * p.c_head + row * p.ldc + col) = make_float2(v[0], v[1]);
 }
 
-/* ------------------------------------------------------------------------- bf16 */
+/* ------------------------------------------------------------------------- bf16 and f16 */
 
 constexpr int Depth = 32; /* of a step */
 constexpr int Stages = 4;
@@ -82,10 +77,9 @@ __device__ __forceinline__ uint32_t shared_address(const void *p) {
 }
 
 /* A tile of x at (row, column); numbers outside [rows, columns] are zero. */
-template <int Rows, int Columns, int Pitch>
-__device__ __forceinline__ void bring_tile(bf16 *to, const bf16 *x, int64_t ld, int64_t row,
-                                           int64_t rows, int64_t column, int64_t columns,
-                                           bool packed) {
+template <int Rows, int Columns, int Pitch, class T>
+__device__ __forceinline__ void bring_tile(T *to, const T *x, int64_t ld, int64_t row, int64_t rows,
+                                           int64_t column, int64_t columns, bool packed) {
     if (packed) {
 #pragma unroll
         for (int i = threadIdx.x; i < Rows * Columns / 8; i += Threads) {
@@ -100,19 +94,18 @@ __device__ __forceinline__ void bring_tile(bf16 *to, const bf16 *x, int64_t ld, 
     }
     for (int i = threadIdx.x; i < Rows * Columns; i += Threads) {
         int64_t r = row + i / Columns, c = column + i % Columns;
-        to[i / Columns * Pitch + i % Columns] =
-            r < rows && c < columns ? x[r * ld + c] : __float2bfloat16(0.0f);
+        to[i / Columns * Pitch + i % Columns] = r < rows && c < columns ? x[r * ld + c] : T(0.0f);
     }
 }
 
-template <bool Values>
-__device__ __forceinline__ void bring_step(uint8_t *memory, const product<bf16> &p, int64_t step) {
-    bf16 *a = (bf16 *)(memory + step % Stages * 2 * TileBytes), *b = a + TileBytes / 2;
+template <bool Values, class T>
+__device__ __forceinline__ void bring_step(uint8_t *memory, const product<T> &p, int64_t step) {
+    T *a = (T *)(memory + step % Stages * 2 * TileBytes), *b = a + TileBytes / 2;
     const int64_t row = (int64_t)blockIdx.y * Side, col = (int64_t)blockIdx.x * Side;
     const int64_t k = step * Depth;
     bring_tile<Side, Depth, PitchK>(a, p.a + blockIdx.z * p.a_head, p.lda, row, p.rows, k,
                                     p.a_depth, p.a_packed);
-    const bf16 *from = p.b + blockIdx.z * p.b_head;
+    const T *from = p.b + blockIdx.z * p.b_head;
     if (Values)
         bring_tile<Depth, Side, PitchN>(b, from, p.ldb, k, p.b_depth, col, p.cols, p.b_packed);
     else
@@ -133,17 +126,24 @@ __device__ __forceinline__ void load_transposed(uint32_t (&x)[4], uint32_t from)
                  : "memory");
 }
 
+template <class T>
 __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
                                     uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    if constexpr (std::is_same_v<T, f16>)
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
+                     "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    else
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
+                     "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /* One step of a warp's 64 rows (from `row`) and 32 columns (from `col`) of the block's tile. */
-template <bool Values>
-__device__ __forceinline__ void multiply(float (&c)[4][4][4], const bf16 *a, const bf16 *b, int row,
+template <bool Values, class T>
+__device__ __forceinline__ void multiply(float (&c)[4][4][4], const T *a, const T *b, int row,
                                          int col) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
@@ -166,13 +166,13 @@ __device__ __forceinline__ void multiply(float (&c)[4][4][4], const bf16 *a, con
         for (int i = 0; i < 4; i++)
 #pragma unroll
             for (int j = 0; j < 4; j++)
-                mma(c[i][j], x[i], y[j / 2][j % 2 * 2], y[j / 2][j % 2 * 2 + 1]);
+                mma<T>(c[i][j], x[i], y[j / 2][j % 2 * 2], y[j / 2][j % 2 * 2 + 1]);
     }
 }
 
 /* Grid: tiles of columns, of rows, heads. */
-template <bool Values>
-__global__ __launch_bounds__(Threads, 2) void product_kernel(const product<bf16> p) {
+template <bool Values, class T>
+__global__ __launch_bounds__(Threads, 2) void product_kernel(const product<T> p) {
     extern __shared__ __align__(16) uint8_t memory[];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int row = warp / 4 * 64, col = warp % 4 * 32;
@@ -189,7 +189,7 @@ __global__ __launch_bounds__(Threads, 2) void product_kernel(const product<bf16>
         if (i + Stages - 1 < steps)
             bring_step<Values>(memory, p, i + Stages - 1);
         asm volatile("cp.async.commit_group;" ::: "memory");
-        const bf16 *a = (const bf16 *)(memory + i % Stages * 2 * TileBytes);
+        const T *a = (const T *)(memory + i % Stages * 2 * TileBytes);
         multiply<Values>(c, a, a + TileBytes / 2, row, col);
     }
     const int64_t r = (int64_t)blockIdx.y * Side + row + lane / 4;
@@ -203,14 +203,14 @@ __global__ __launch_bounds__(Threads, 2) void product_kernel(const product<bf16>
         }
 }
 
-template <bool Values>
-cudaError_t multiply_all(const cuda_device *d, const product<bf16> &p, dim3 grid) {
+template <bool Values, class T>
+cudaError_t multiply_all(const cuda_device *d, const product<T> &p, dim3 grid) {
     const int bytes = Stages * 2 * TileBytes;
-    cudaError_t e = cudaFuncSetAttribute(product_kernel<Values>,
+    cudaError_t e = cudaFuncSetAttribute(product_kernel<Values, T>,
                                          cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (e != cudaSuccess)
         return e;
-    product_kernel<Values><<<grid, Threads, bytes, d->stream>>>(p);
+    product_kernel<Values, T><<<grid, Threads, bytes, d->stream>>>(p);
     return cudaGetLastError();
 }
 
@@ -326,10 +326,10 @@ __global__ __launch_bounds__(Threads) void softmax_kernel(float *logits, int64_t
     sum = all_threads<false>(sum);
     for (int64_t i = 0; i < stride; i += Threads) {
         int64_t at = i + threadIdx.x;
-        float x = at < m ? expf(row[at] - top) / sum : 0;
+        float x = at < m ? expf(row[at] - top) / sum * WeightScale<T> : 0;
         __syncthreads();
         if (at < stride)
-            convert(to + at, x);
+            from_float(to + at, x);
     }
 }
 
@@ -383,6 +383,7 @@ cudaError_t run_piece(const cuda_device *d, const attention_args *a, const wide_
     p.b_depth = a->m;
     p.a_packed = true;
     p.b_packed = size * sizeof(T) % 16 == 0 && aligned(a->v);
+    p.scale = 1 / WeightScale<T>;
     p.dst = (T *)a->dst + first * width + skip;
     p.ldd = width;
     return multiply_all<true>(d, p, tiles(p.cols, p.rows, heads));
@@ -420,5 +421,5 @@ wide_piece wan_cuda_wide_piece(int64_t n, int64_t m, int64_t heads) {
 }
 
 cudaError_t wan_cuda_attention_wide(const cuda_device *d, const attention_args *a, dtype type) {
-    return type == WAN_BF16 ? run<bf16>(d, a) : run<float>(d, a);
+    return type == WAN_BF16 ? run<bf16>(d, a) : type == WAN_F16 ? run<f16>(d, a) : run<float>(d, a);
 }

@@ -13,7 +13,7 @@ typedef struct wide_piece {
 } wide_piece;
 
 wide_piece wan_cuda_wide_piece(int64_t n, int64_t m, int64_t heads);
-/* Any head size, f32 or bf16; a->workspace holds what wan_cuda_wide_piece said. */
+/* Any head size, f32, bf16 or f16; a->workspace holds what wan_cuda_wide_piece said. */
 cudaError_t wan_cuda_attention_wide(const cuda_device *d, const attention_args *a, dtype type);
 
 #endif

@@ -42,7 +42,7 @@ static __global__ void __launch_bounds__(THREADS)
 }
 
 static size_t number_bytes(const compute *c) {
-    return c->precision == WAN_PRECISION_F32 ? sizeof(float) : sizeof(bf16);
+    return c->precision == WAN_PRECISION_F32 ? sizeof(float) : sizeof(f16);
 }
 
 size_t wan_cuda_conv_workspace(const compute *c, tensor dst, tensor x, const conv *w, resample r) {
@@ -78,22 +78,23 @@ static bool begin(compute *c, conv_args *a, tensor dst, tensor x, const conv *w,
     a->dst_h = dst.dim[1];
     a->dst_w = dst.dim[2];
     a->add = add;
+    a->type = x.type;
     return !c->err.code;
 }
 
-cudaError_t wan_cuda_conv_any(const cuda_device *d, const conv_args *a, dtype type) {
+cudaError_t wan_cuda_conv_any(const cuda_device *d, const conv_args *a) {
     if (a->frames_in > MOST_PLACES || a->height > MOST_PLACES || a->width > MOST_PLACES)
         return cudaErrorInvalidValue;
-    return type == WAN_BF16 ? wan_cuda_conv_bf16(d, a) : wan_cuda_conv_f32(d, a);
+    return a->type == WAN_F32 ? wan_cuda_conv_f32(d, a) : wan_cuda_conv_half(d, a);
 }
 
-static void run(compute *c, const conv_args *a, dtype type) {
+static void run(compute *c, const conv_args *a) {
     const cuda_device *d = wan_cuda_device(c);
     cudaError_t e = cudaSuccess;
     if (a->frames_out * a->dst_h * a->dst_w == 0)
         return;
-    if (type != WAN_BF16 || d->sm != 90 || !wan_cuda_conv_sm90(d, a, &e))
-        e = wan_cuda_conv_any(d, a, type);
+    if (a->type != WAN_BF16 || d->sm != 90 || !wan_cuda_conv_sm90(d, a, &e))
+        e = wan_cuda_conv_any(d, a);
     wan_cuda_ok(c, e, "convolution");
 }
 
@@ -114,16 +115,18 @@ void wan_cuda_conv3d(compute *c, tensor dst, tensor x, const conv *w, const hist
     a.top = a.kh / 2;
     a.left = a.kw / 2;
     a.split = (int)(a.out / dst.dim[3]);
-    run(c, &a, x.type);
+    run(c, &a);
 }
 
-static void run_phases(compute *c, conv_args *a, dtype type) {
+static void run_phases(compute *c, conv_args *a) {
     cudaStream_t stream = wan_cuda_device(c)->stream;
     int64_t pairs = a->out * a->in;
     unsigned blocks = (unsigned)ceil_div(pairs, THREADS);
-    size_t each = PHASE_TAPS * (size_t)pairs * (size_t)wan_dtype(type)->bytes;
+    size_t each = PHASE_TAPS * (size_t)pairs * (size_t)wan_dtype(a->type)->bytes;
     char *sums = (char *)wan_cuda_workspace(c);
-    if (type == WAN_BF16)
+    if (a->type == WAN_F16)
+        sum_phases<<<blocks, THREADS, 0, stream>>>((f16 *)sums, (const f16 *)a->weight, pairs);
+    else if (a->type == WAN_BF16)
         sum_phases<<<blocks, THREADS, 0, stream>>>((bf16 *)sums, (const bf16 *)a->weight, pairs);
     else
         sum_phases<<<blocks, THREADS, 0, stream>>>((float *)sums, (const float *)a->weight, pairs);
@@ -136,7 +139,7 @@ static void run_phases(compute *c, conv_args *a, dtype type) {
         a->off_x = phase % 2;
         a->top = 1 - a->off_y; /* rows above first, or this one first */
         a->left = 1 - a->off_x;
-        run(c, a, type);
+        run(c, a);
     }
 }
 
@@ -146,11 +149,11 @@ void wan_cuda_conv2d(compute *c, tensor dst, tensor x, const conv *w, resample r
         return;
     a.frames_out = a.frames_in;
     if (r == WAN_UP2) {
-        run_phases(c, &a, x.type);
+        run_phases(c, &a);
         return;
     }
     a.stride = r == WAN_DOWN2 ? 2 : 1;
     a.top = r == WAN_DOWN2 ? 0 : a.kh / 2;
     a.left = r == WAN_DOWN2 ? 0 : a.kw / 2;
-    run(c, &a, x.type);
+    run(c, &a);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Convolutions of any shape in bf16, sums in f32, with mma.m16n8k16 and cp.async (sm_80 and up).
+/* Convolutions of any shape in bf16 or f16, sums in f32, with mma.m16n8k16 and cp.async (sm_80 and
+ * up).
  *
  * A block of 8 warps makes a tile of 128 pixels x COLS channels (128, 64 or 16, the least that
  * holds all of a narrow result) in steps of 32 input channels of one tap.  Three stages of both
@@ -48,11 +49,18 @@ DEVICE void load_matrices(uint32_t (&r)[4], uint32_t at) {
                  : "memory");
 }
 
+template <class T>
 DEVICE void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    if constexpr (std::is_same_v<T, f16>)
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
+                     "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    else
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
+                     "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /* Warps stand in a grid of DOWN x ACROSS; each has BLOCKS_M x 16 pixels and BLOCKS_N x 8 channels.
@@ -64,29 +72,29 @@ template <int COLS> struct shape {
 };
 
 /* One step's pixels and weights into a stage. */
-template <int COLS, int VEC>
+template <class T, int COLS, int VEC>
 DEVICE void fetch_step(const conv_args &a, const row_places &p, const step_place &s, int col,
                        uint32_t stage) {
     constexpr int each = SPAN / VEC;
 #pragma unroll(VEC == 1 ? 4 : 8)
     for (int k = 0; k < ROWS * each / TILE_THREADS; k++) {
         int q = k * TILE_THREADS + threadIdx.x, row = q / each, c = q % each * VEC;
-        const bf16 *from = pixel_seen<bf16>(a, p, row, s);
+        const T *from = pixel_seen<T>(a, p, row, s);
         bool real = from && s.c + c < a.in;
-        fetch<VEC * 2>(stage + swizzled(row, c), real ? from + s.c + c : (const bf16 *)a.x, real);
+        fetch<VEC * 2>(stage + swizzled(row, c), real ? from + s.c + c : (const T *)a.x, real);
     }
     stage += shape<COLS>::pixel_bytes;
 #pragma unroll(VEC == 1 ? 4 : 8)
     for (int k = 0; k * TILE_THREADS < COLS * each; k++) {
         int q = k * TILE_THREADS + threadIdx.x, row = q / each, c = q % each * VEC, o = col + row;
         bool real = o < a.out && s.c + c < a.in;
-        const bf16 *from = (const bf16 *)weight_row(a, 2, s, real ? o : 0);
+        const T *from = (const T *)weight_row(a, 2, s, real ? o : 0);
         if (q < COLS * each)
-            fetch<VEC * 2>(stage + swizzled(row, c), real ? from + c : (const bf16 *)a.weight, real);
+            fetch<VEC * 2>(stage + swizzled(row, c), real ? from + c : (const T *)a.weight, real);
     }
 }
 
-template <int COLS>
+template <class T, int COLS>
 DEVICE void multiply_step(float (&sum)[shape<COLS>::blocks_m][shape<COLS>::blocks_n][4],
                           uint32_t stage) {
     typedef shape<COLS> s;
@@ -107,25 +115,26 @@ DEVICE void multiply_step(float (&sum)[shape<COLS>::blocks_m][shape<COLS>::block
         for (int m = 0; m < s::blocks_m; m++)
 #pragma unroll
             for (int n = 0; n < s::blocks_n; n++)
-                multiply(sum[m][n], x[m], w[n / 2][n % 2 * 2], w[n / 2][n % 2 * 2 + 1]);
+                multiply<T>(sum[m][n], x[m], w[n / 2][n % 2 * 2], w[n / 2][n % 2 * 2 + 1]);
     }
 }
 
 /* Channels o and o + 1 of a pixel; o may be past the last. */
+template <class T>
 DEVICE void put_pair(const conv_args &a, int64_t pixel, int o, float v0, float v1, bool pairs) {
-    bf16 *dst = (bf16 *)a.dst + pixel;
+    T *dst = (T *)a.dst + pixel;
     if (pixel < 0 || o >= a.out)
         return;
     if (a.bias)
         v0 += a.bias[o];
     if (a.bias && o + 1 < a.out)
         v1 += a.bias[o + 1];
-    bf16 *to = dst + channel_place(a, o);
+    T *to = dst + channel_place(a, o);
     if (pairs) {
         float x = 0, y = 0;
         if (a.add)
-            unpack_pair(x, y, *(uint32_t *)to);
-        *(uint32_t *)to = pack_pair(v0 + x, v1 + y);
+            unpack_pair<T>(x, y, *(uint32_t *)to);
+        *(uint32_t *)to = pack_pair<T>(v0 + x, v1 + y);
         return;
     }
     from_float(to, v0 + (a.add ? to_float(*to) : 0));
@@ -135,8 +144,9 @@ DEVICE void put_pair(const conv_args &a, int64_t pixel, int o, float v0, float v
     from_float(to, v1 + (a.add ? to_float(*to) : 0));
 }
 
-/* Lane l has of each 16 x 8 block channels l % 4 * 2 and the next, of pixels l / 4 and 8 further. */
-template <int COLS>
+/* Lane l has of each 16 x 8 block channels l % 4 * 2 and the next, of pixels l / 4 and 8 further.
+ */
+template <class T, int COLS>
 DEVICE void put_sums(const conv_args &a, const row_places &p, int col,
                      const float (&sum)[shape<COLS>::blocks_m][shape<COLS>::blocks_n][4]) {
     typedef shape<COLS> s;
@@ -151,12 +161,12 @@ DEVICE void put_sums(const conv_args &a, const row_places &p, int col,
             int64_t pixel = pixel_place(a, p, row + 16 * m + 8 * half);
 #pragma unroll
             for (int n = 0; n < s::blocks_n; n++)
-                put_pair(a, pixel, out + 8 * n, sum[m][n][2 * half], sum[m][n][2 * half + 1],
-                         pairs);
+                put_pair<T>(a, pixel, out + 8 * n, sum[m][n][2 * half], sum[m][n][2 * half + 1],
+                            pairs);
         }
 }
 
-template <int COLS, int VEC>
+template <class T, int COLS, int VEC>
 static __global__ void __launch_bounds__(TILE_THREADS, 2)
     conv_tile(const __grid_constant__ conv_args a, int64_t tiles) {
     extern __shared__ __align__(128) uint8_t space[];
@@ -173,7 +183,7 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
 #pragma unroll
     for (int i = 0; i < STAGES - 1; i++) {
         if (i < steps) {
-            fetch_step<COLS, VEC>(a, places, at, col, stages + i * s::stage);
+            fetch_step<T, COLS, VEC>(a, places, at, col, stages + i * s::stage);
             next_step(at, a, SPAN);
         }
         fetch_done();
@@ -183,40 +193,45 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
         fetch_wait<STAGES - 2>();
         __syncthreads(); /* this step is there for all, and the last one is done with */
         if (i + STAGES - 1 < steps) {
-            fetch_step<COLS, VEC>(a, places, at, col, stages + next * s::stage);
+            fetch_step<T, COLS, VEC>(a, places, at, col, stages + next * s::stage);
             next_step(at, a, SPAN);
         }
         fetch_done();
-        multiply_step<COLS>(sum, stages + now * s::stage);
+        multiply_step<T, COLS>(sum, stages + now * s::stage);
         now = now + 1 == STAGES ? 0 : now + 1;
         next = next + 1 == STAGES ? 0 : next + 1;
     }
-    put_sums<COLS>(a, places, col, sum);
+    put_sums<T, COLS>(a, places, col, sum);
 }
 
-template <int COLS, int VEC>
+template <class T, int COLS, int VEC>
 static cudaError_t launch(const cuda_device *d, const conv_args *a) {
     int bytes = STAGES * shape<COLS>::stage;
     int64_t tiles = ceil_div(a->out, COLS), blocks = ceil_div(out_pixels(*a), ROWS) * tiles;
-    cudaError_t e = cudaFuncSetAttribute(conv_tile<COLS, VEC>,
+    cudaError_t e = cudaFuncSetAttribute(conv_tile<T, COLS, VEC>,
                                          cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     if (e != cudaSuccess)
         return e;
-    conv_tile<COLS, VEC><<<(unsigned)blocks, TILE_THREADS, bytes, d->stream>>>(*a, tiles);
+    conv_tile<T, COLS, VEC><<<(unsigned)blocks, TILE_THREADS, bytes, d->stream>>>(*a, tiles);
     return cudaGetLastError();
 }
 
-template <int VEC> static cudaError_t launch_for(const cuda_device *d, const conv_args *a) {
-    return a->out <= 16   ? launch<16, VEC>(d, a)
-           : a->out <= 64 ? launch<64, VEC>(d, a)
-                          : launch<128, VEC>(d, a);
+template <class T, int VEC>
+static cudaError_t launch_for(const cuda_device *d, const conv_args *a) {
+    return a->out <= 16   ? launch<T, 16, VEC>(d, a)
+           : a->out <= 64 ? launch<T, 64, VEC>(d, a)
+                          : launch<T, 128, VEC>(d, a);
 }
 
-cudaError_t wan_cuda_conv_bf16(const cuda_device *d, const conv_args *a) {
+template <class T> static cudaError_t launch_typed(const cuda_device *d, const conv_args *a) {
     uintptr_t all = (uintptr_t)a->x | (uintptr_t)a->past | (uintptr_t)a->weight;
     if (a->in % 8 == 0 && all % 16 == 0)
-        return launch_for<8>(d, a);
+        return launch_for<T, 8>(d, a);
     if (a->in % 4 == 0 && all % 8 == 0)
-        return launch_for<4>(d, a);
-    return launch_for<1>(d, a);
+        return launch_for<T, 4>(d, a);
+    return launch_for<T, 1>(d, a);
+}
+
+cudaError_t wan_cuda_conv_half(const cuda_device *d, const conv_args *a) {
+    return a->type == WAN_F16 ? launch_typed<f16>(d, a) : launch_typed<bf16>(d, a);
 }

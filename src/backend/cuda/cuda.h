@@ -5,8 +5,9 @@
  *
  * Types: at precision f32 every activation is WAN_F32 and products are exact f32 (no TF32).  At bf16
  * (and fp8) an activation `t` is WAN_F32 or WAN_BF16 as t.type says, sums are kept in f32, and
- * matrix operands are rounded to bf16 (fp8).  Vectors (gains, biases, modulation, tables) are
- * always f32. */
+ * matrix operands are rounded to bf16 (fp8).  In the autoencoder WAN_F16 takes the place of
+ * WAN_BF16: 8 times finer, and its numbers stay far from 65504, where stores saturate.  Vectors
+ * (gains, biases, modulation, tables) are always f32. */
 #ifndef WAN_BACKEND_CUDA_CUDA_H
 #define WAN_BACKEND_CUDA_CUDA_H
 
@@ -119,14 +120,15 @@ typedef struct conv_args {
      * the phases of a doubled image (step 2) and temporal doubling (split 2). */
     int64_t dst_h, dst_w;
     int step, off_y, off_x, split;
-    bool add; /* dst += */
+    bool add;   /* dst += */
+    dtype type; /* of x, past, weight and dst: WAN_F32, WAN_BF16 or WAN_F16 */
 } conv_args;
 
 /* conv_sm90.cu: bf16 x, weight and dst; false where the shape is not for it (the generic kernel
  * then runs). */
 bool wan_cuda_conv_sm90(const cuda_device *d, const conv_args *a, cudaError_t *e);
-/* conv.cu: any shape; `type` of x, past, weight and dst: WAN_F32 or WAN_BF16. */
-cudaError_t wan_cuda_conv_any(const cuda_device *d, const conv_args *a, dtype type);
+/* conv.cu: any shape and type. */
+cudaError_t wan_cuda_conv_any(const cuda_device *d, const conv_args *a);
 
 /* attention_sm90.cu: bf16, head_dim 128, one or more heads, no bias; false where the shape is not
  * for it. attention.cu has the rest. q, dst [n, heads * d], k, v [m, heads * d]; the last key
@@ -143,6 +145,7 @@ typedef struct attention_args {
     void *workspace; /* as much as wan_cuda_attention_workspace said; not for sm90 */
 } attention_args;
 bool wan_cuda_attention_sm90(const cuda_device *d, const attention_args *a, cudaError_t *e);
+/* `type` of q, k, v and dst: WAN_F32, WAN_BF16 or WAN_F16. */
 cudaError_t wan_cuda_attention_any(const cuda_device *d, const attention_args *a, dtype type);
 
 #ifdef __cplusplus

@@ -219,7 +219,7 @@ static wan_status device_check(void *device, error *err) {
 static dtype placed_type(precision p, tensor host, weight_use use) {
     if (use == WAN_USE_MATRIX || use == WAN_USE_TABLE)
         return host.type;
-    return p == WAN_PRECISION_F32 ? WAN_F32 : WAN_BF16;
+    return p == WAN_PRECISION_F32 ? WAN_F32 : WAN_F16;
 }
 
 /* A weight stays, or its bytes in host memory are read at every use. */

@@ -10,7 +10,7 @@
 enum { ROWS = 128, TILE_THREADS = 256, NOWHERE = -32768, MOST_PLACES = 32000 };
 
 /* What the first tap of an output pixel sees; NOWHERE past the last pixel.  Short, so that two
- * blocks of the bf16 kernel fit where a multiprocessor has 100 KiB. */
+ * blocks of the kernel for two bytes fit where a multiprocessor has 100 KiB. */
 typedef struct row_places {
     int16_t t[ROWS], y[ROWS], x[ROWS];
 } row_places;
@@ -112,8 +112,9 @@ DEVICE int64_t tile_pixel(int64_t tiles) {
     return blockIdx.x / tiles * ROWS;
 }
 
-/* conv_bf16.cu, conv_f32.cu: any shape whose frames, rows and columns are at most MOST_PLACES. */
-extern "C" cudaError_t wan_cuda_conv_bf16(const cuda_device *d, const conv_args *a);
+/* conv_bf16.cu (bf16 and f16), conv_f32.cu: any shape whose frames, rows and columns are at most
+ * MOST_PLACES. */
+extern "C" cudaError_t wan_cuda_conv_half(const cuda_device *d, const conv_args *a);
 extern "C" cudaError_t wan_cuda_conv_f32(const cuda_device *d, const conv_args *a);
 
 #endif

@@ -2,8 +2,8 @@
 /* Norms of rows, bound by memory: a row is read once, kept in registers, and written once.
  *
  * A block of 128 threads takes a row, each thread CHUNKS times 8 numbers: 3072 is 3 chunks, 5120 is
- * 5, and the rows that a multiprocessor then holds at once (10 to 16) keep more than enough loads in
- * flight.  Gains and modulations come from L1, where they stay.  Pixels of few channels are rows
+ * 5, and the rows that a multiprocessor then holds at once (10 to 16) keep more than enough loads
+ * in flight.  Gains and modulations come from L1, where they stay.  Pixels of few channels are rows
  * of a warp, several at a time.  The mean is taken off before squares are summed, and then put
  * right by what is left of it, so that a large mean costs no accuracy. */
 #include "backend/cuda/vector.cuh"
@@ -47,8 +47,9 @@ DEVICE moments moments_of(const norm_job &j, float mean, float2 sum) {
     return {mean + off, 1 / sqrtf(variance + j.eps)};
 }
 
-template <class Y> DEVICE void norm_chunk(Y *to, const float (&x)[WIDE], const norm_job &j,
-                                          moments m, const float *gain, const float *shift) {
+template <class Y>
+DEVICE void norm_chunk(Y *to, const float (&x)[WIDE], const norm_job &j, moments m,
+                       const float *gain, const float *shift) {
     float g[WIDE], s[WIDE] = {}, y[WIDE];
     load_wide(g, gain);
     if (shift)
@@ -150,19 +151,30 @@ static void launch_rows(Y *dst, const X *x, const norm_job &j, cudaStream_t stre
 
 static void run_norm(compute *c, tensor dst, tensor x, const norm_job &j, const char *what) {
     cudaStream_t stream = wan_cuda_device(c)->stream;
-    bool wide = wide_rows(x, j.dim) && wide_rows(dst, j.dim) && wide_rows(j.gain) &&
-                wide_rows(j.shift);
+    bool wide =
+        wide_rows(x, j.dim) && wide_rows(dst, j.dim) && wide_rows(j.gain) && wide_rows(j.shift);
     int64_t chunks = wide ? ceil_div(j.dim, NORM_THREADS * WIDE) : 0;
     if (j.rows == 0 || j.dim == 0)
         return;
-    with_types(dst, x, [&](auto *to, auto *from) {
+    with_token_types(dst, x, [&](auto *to, auto *from) {
         switch (chunks) {
-        case 1: launch_rows<1>(to, from, j, stream); break;
-        case 2: launch_rows<2>(to, from, j, stream); break;
-        case 3: launch_rows<3>(to, from, j, stream); break;
-        case 4: launch_rows<4>(to, from, j, stream); break;
-        case MOST_CHUNKS: launch_rows<MOST_CHUNKS>(to, from, j, stream); break;
-        default: norm_any<<<(unsigned)j.rows, NORM_THREADS, 0, stream>>>(to, from, j);
+        case 1:
+            launch_rows<1>(to, from, j, stream);
+            break;
+        case 2:
+            launch_rows<2>(to, from, j, stream);
+            break;
+        case 3:
+            launch_rows<3>(to, from, j, stream);
+            break;
+        case 4:
+            launch_rows<4>(to, from, j, stream);
+            break;
+        case MOST_CHUNKS:
+            launch_rows<MOST_CHUNKS>(to, from, j, stream);
+            break;
+        default:
+            norm_any<<<(unsigned)j.rows, NORM_THREADS, 0, stream>>>(to, from, j);
         }
     });
     wan_cuda_launched(c, what);
@@ -184,7 +196,8 @@ void wan_cuda_rms_norm(compute *c, tensor dst, tensor x, tensor gain, float eps)
     run_norm(c, dst, x, j, "rms_norm");
 }
 
-/* ----------------------------------------------------------------------------- norm and rotation */
+/* ----------------------------------------------------------------------------- norm and rotation
+ */
 
 typedef struct rotation {
     int head; /* numbers of a head; 0: nothing turns */
@@ -289,20 +302,32 @@ void wan_cuda_qk_norm_rope(compute *c, tensor x, tensor gain, float eps, int hea
     int64_t chunks = wide ? ceil_div(j.dim, NORM_THREADS * WIDE) : 0;
     if (j.rows == 0 || j.dim == 0)
         return;
-    with_type(x, [&](auto *p) {
+    with_token_type(x, [&](auto *p) {
         switch (chunks) {
-        case 1: launch_qk<1>(p, j, t, stream); break;
-        case 2: launch_qk<2>(p, j, t, stream); break;
-        case 3: launch_qk<3>(p, j, t, stream); break;
-        case 4: launch_qk<4>(p, j, t, stream); break;
-        case MOST_CHUNKS: launch_qk<MOST_CHUNKS>(p, j, t, stream); break;
-        default: qk_norm_rope_any<<<(unsigned)j.rows, NORM_THREADS, 0, stream>>>(p, j, t);
+        case 1:
+            launch_qk<1>(p, j, t, stream);
+            break;
+        case 2:
+            launch_qk<2>(p, j, t, stream);
+            break;
+        case 3:
+            launch_qk<3>(p, j, t, stream);
+            break;
+        case 4:
+            launch_qk<4>(p, j, t, stream);
+            break;
+        case MOST_CHUNKS:
+            launch_qk<MOST_CHUNKS>(p, j, t, stream);
+            break;
+        default:
+            qk_norm_rope_any<<<(unsigned)j.rows, NORM_THREADS, 0, stream>>>(p, j, t);
         }
     });
     wan_cuda_launched(c, "qk_norm_rope");
 }
 
-/* ---------------------------------------------------------------------------------------- pixels */
+/* ---------------------------------------------------------------------------------------- pixels
+ */
 
 typedef struct pixel_job {
     int64_t pixels;
@@ -397,11 +422,20 @@ void wan_cuda_pixel_norm(compute *c, tensor dst, tensor x, tensor gain, bool sil
     unsigned blocks = (unsigned)ceil_div(j.pixels, PIXEL_THREADS / WARP);
     with_types(dst, x, [&](auto *to, auto *from) {
         switch (chunks) {
-        case 1: launch_pixels<1, 4>(to, from, j, stream); break;
-        case 2: launch_pixels<2, 2>(to, from, j, stream); break;
-        case 3: launch_pixels<3, 1>(to, from, j, stream); break;
-        case 4: launch_pixels<4, 1>(to, from, j, stream); break;
-        default: pixel_norm_any<<<blocks, PIXEL_THREADS, 0, stream>>>(to, from, j);
+        case 1:
+            launch_pixels<1, 4>(to, from, j, stream);
+            break;
+        case 2:
+            launch_pixels<2, 2>(to, from, j, stream);
+            break;
+        case 3:
+            launch_pixels<3, 1>(to, from, j, stream);
+            break;
+        case 4:
+            launch_pixels<4, 1>(to, from, j, stream);
+            break;
+        default:
+            pixel_norm_any<<<blocks, PIXEL_THREADS, 0, stream>>>(to, from, j);
         }
     });
     wan_cuda_launched(c, "pixel_norm");

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A convolution's weight, once when it is placed: [out, in, taps] or [out, taps, in] of any plain
- * type into [taps][out][in].  A thread takes one (out, in) and goes through the taps: what it writes
- * lies side by side with its neighbours', what it reads lies side by side in channels-last files
- * and stays in L1 from tap to tap in the others. */
+ * type into [taps][out][in].  A thread takes one (out, in) and goes through the taps: what it
+ * writes lies side by side with its neighbours', what it reads lies side by side in channels-last
+ * files and stays in L1 from tap to tap in the others. */
 #include "backend/cuda/decode.cuh"
 
 enum { THREADS = 256 };
@@ -24,12 +24,16 @@ static void launch(void *dst, dtype to, const void *src, int64_t pairs, int in, 
     unsigned blocks = (unsigned)ceil_div(pairs, THREADS);
     if (to == WAN_BF16)
         pack_taps<T><<<blocks, THREADS, 0, stream>>>((bf16 *)dst, src, pairs, in, taps, last);
+    else if (to == WAN_F16)
+        pack_taps<T><<<blocks, THREADS, 0, stream>>>((f16 *)dst, src, pairs, in, taps, last);
     else
         pack_taps<T><<<blocks, THREADS, 0, stream>>>((float *)dst, src, pairs, in, taps, last);
 }
 
 #define CASE(T)                                                                                    \
-    case T: launch<T>(dst, to, src, pairs, in, taps, channels_last, stream); break;
+    case T:                                                                                        \
+        launch<T>(dst, to, src, pairs, in, taps, channels_last, stream);                           \
+        break;
 
 cudaError_t wan_cuda_pack_conv(void *dst, dtype to, const void *src, tensor stored,
                                bool channels_last, cudaStream_t stream) {

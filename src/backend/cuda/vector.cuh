@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vector.cuh - numbers in device memory, of f32 or bf16, read and written 8 at a time.
- * Kernels are templates on the element types of what they read and write; all arithmetic is f32. */
+/* vector.cuh - numbers in device memory, of f32, bf16 or f16, read and written 8 at a time.
+ * Kernels are templates on the element types of what they read and write; all arithmetic is f32.
+ * What is too large for f16 becomes its largest number; a NaN stays one. */
 #ifndef WAN_BACKEND_CUDA_VECTOR_CUH
 #define WAN_BACKEND_CUDA_VECTOR_CUH
 
+#include <assert.h>
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <stdint.h>
+
+#include <type_traits>
 
 #include "backend/cuda/cuda.h"
 
 typedef __nv_bfloat16 bf16;
+typedef __half f16;
 
 #define DEVICE static __device__ __forceinline__
 
@@ -21,11 +27,21 @@ DEVICE float to_float(float v) {
 DEVICE float to_float(bf16 v) {
     return __bfloat162float(v);
 }
+DEVICE float to_float(f16 v) {
+    return __half2float(v);
+}
 DEVICE void from_float(float *to, float v) {
     *to = v;
 }
 DEVICE void from_float(bf16 *to, float v) {
     *to = __float2bfloat16_rn(v);
+}
+
+static constexpr float F16_MOST = 65504;
+
+DEVICE void from_float(f16 *to, float v) {
+    f16 most = __float2half_rn(F16_MOST);
+    *to = __hmax_nan(__hmin_nan(__float2half_rn(v), most), __hneg(most));
 }
 
 DEVICE bool aligned_on_device(const void *p) {
@@ -39,22 +55,34 @@ DEVICE void load_wide(float (&v)[WIDE], const float *p) {
     v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
 }
 
-DEVICE void unpack_pair(float &low, float &high, uint32_t pair) {
-    low = __uint_as_float(pair << 16);
-    high = __uint_as_float(pair & 0xffff0000u);
+/* T is bf16 or f16, for two of which `pair` stands. */
+template <class T> DEVICE void unpack_pair(float &low, float &high, uint32_t pair) {
+    if constexpr (std::is_same_v<T, f16>) {
+        float2 v = __half22float2(*reinterpret_cast<__half2 *>(&pair));
+        low = v.x, high = v.y;
+    } else {
+        low = __uint_as_float(pair << 16);
+        high = __uint_as_float(pair & 0xffff0000u);
+    }
 }
 
-DEVICE void load_wide(float (&v)[WIDE], const bf16 *p) {
+template <class T = bf16> DEVICE uint32_t pack_pair(float low, float high) {
+    if constexpr (std::is_same_v<T, f16>) {
+        __half2 h = __floats2half2_rn(low, high), most = __float2half2_rn(F16_MOST);
+        h = __hmax2_nan(__hmin2_nan(h, most), __hneg2(most));
+        return *reinterpret_cast<uint32_t *>(&h);
+    } else {
+        __nv_bfloat162 b = __floats2bfloat162_rn(low, high);
+        return *reinterpret_cast<uint32_t *>(&b);
+    }
+}
+
+template <class T> DEVICE void load_wide(float (&v)[WIDE], const T *p) {
     uint4 a = *reinterpret_cast<const uint4 *>(p);
-    unpack_pair(v[0], v[1], a.x);
-    unpack_pair(v[2], v[3], a.y);
-    unpack_pair(v[4], v[5], a.z);
-    unpack_pair(v[6], v[7], a.w);
-}
-
-DEVICE uint32_t pack_pair(float low, float high) {
-    __nv_bfloat162 b = __floats2bfloat162_rn(low, high);
-    return *reinterpret_cast<uint32_t *>(&b);
+    unpack_pair<T>(v[0], v[1], a.x);
+    unpack_pair<T>(v[2], v[3], a.y);
+    unpack_pair<T>(v[4], v[5], a.z);
+    unpack_pair<T>(v[6], v[7], a.w);
 }
 
 DEVICE void store_wide(float *p, const float (&v)[WIDE]) {
@@ -62,9 +90,9 @@ DEVICE void store_wide(float *p, const float (&v)[WIDE]) {
     reinterpret_cast<float4 *>(p)[1] = make_float4(v[4], v[5], v[6], v[7]);
 }
 
-DEVICE void store_wide(bf16 *p, const float (&v)[WIDE]) {
-    *reinterpret_cast<uint4 *>(p) = make_uint4(pack_pair(v[0], v[1]), pack_pair(v[2], v[3]),
-                                               pack_pair(v[4], v[5]), pack_pair(v[6], v[7]));
+template <class T> DEVICE void store_wide(T *p, const float (&v)[WIDE]) {
+    *reinterpret_cast<uint4 *>(p) = make_uint4(pack_pair<T>(v[0], v[1]), pack_pair<T>(v[2], v[3]),
+                                               pack_pair<T>(v[4], v[5]), pack_pair<T>(v[6], v[7]));
 }
 
 /* 4 numbers; p is aligned to all of them. */
@@ -73,18 +101,18 @@ DEVICE void load_four(float (&v)[4], const float *p) {
     v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
 }
 
-DEVICE void load_four(float (&v)[4], const bf16 *p) {
+template <class T> DEVICE void load_four(float (&v)[4], const T *p) {
     uint2 a = *reinterpret_cast<const uint2 *>(p);
-    unpack_pair(v[0], v[1], a.x);
-    unpack_pair(v[2], v[3], a.y);
+    unpack_pair<T>(v[0], v[1], a.x);
+    unpack_pair<T>(v[2], v[3], a.y);
 }
 
 DEVICE void store_four(float *p, const float (&v)[4]) {
     *reinterpret_cast<float4 *>(p) = make_float4(v[0], v[1], v[2], v[3]);
 }
 
-DEVICE void store_four(bf16 *p, const float (&v)[4]) {
-    *reinterpret_cast<uint2 *>(p) = make_uint2(pack_pair(v[0], v[1]), pack_pair(v[2], v[3]));
+template <class T> DEVICE void store_four(T *p, const float (&v)[4]) {
+    *reinterpret_cast<uint2 *>(p) = make_uint2(pack_pair<T>(v[0], v[1]), pack_pair<T>(v[2], v[3]));
 }
 
 /* The first n of 8 numbers, from any address. */
@@ -108,7 +136,7 @@ DEVICE float warp_sum(float v) {
     return v;
 }
 
-/* x / (1 + e^-x); T is what the result is rounded to: bf16 does not see the last bits. */
+/* x / (1 + e^-x); T is what the result is rounded to: two bytes do not see the last bits. */
 template <class T> DEVICE float logistic(float x, float slope) {
     if (sizeof(T) == sizeof(float))
         return x / (1 + expf(-slope));
@@ -125,8 +153,8 @@ template <class T> DEVICE float gelu_tanh(float x) {
 
 /* Modulation of tokens, or the same vector for all. */
 typedef struct frame_rows {
-    const float *rows; /* NULL: zeros */
-    int64_t width;     /* from one row to the next */
+    const float *rows;           /* NULL: zeros */
+    int64_t width;               /* from one row to the next */
     const int32_t *row_of_frame; /* NULL: row 0 */
     uint32_t tokens_per_frame;
 } frame_rows;
@@ -165,12 +193,35 @@ static inline bool wide_rows(const frame_rows &m) {
 template <class F> static void with_type(tensor t, F f) {
     if (t.type == WAN_BF16)
         f((bf16 *)t.data);
+    else if (t.type == WAN_F16)
+        f((f16 *)t.data);
     else
         f((float *)t.data);
 }
 
+/* bf16 and f16 do not meet. */
 template <class F> static void with_types(tensor a, tensor b, F f) {
-    with_type(a, [&](auto *pa) { with_type(b, [&](auto *pb) { f(pa, pb); }); });
+    with_type(a, [&](auto *pa) {
+        with_type(b, [&](auto *pb) {
+            if constexpr (sizeof *pa != sizeof *pb || std::is_same_v<decltype(pa), decltype(pb)>)
+                f(pa, pb);
+            else
+                assert(false);
+        });
+    });
+}
+
+/* The same of tokens, which are never f16. */
+template <class F> static void with_token_type(tensor t, F f) {
+    assert(t.type != WAN_F16);
+    if (t.type == WAN_BF16)
+        f((bf16 *)t.data);
+    else
+        f((float *)t.data);
+}
+
+template <class F> static void with_token_types(tensor a, tensor b, F f) {
+    with_token_type(a, [&](auto *pa) { with_token_type(b, [&](auto *pb) { f(pa, pb); }); });
 }
 
 static inline int64_t ceil_div(int64_t a, int64_t b) {
