@@ -12,6 +12,7 @@
 #include <vector>
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 #define CHECK(call)                                                                                \
     do {                                                                                           \
@@ -49,6 +50,9 @@ template <> __device__ float number<float>(float x) {
 }
 template <> __device__ __nv_bfloat16 number<__nv_bfloat16>(float x) {
     return __float2bfloat16(x);
+}
+template <> __device__ __half number<__half>(float x) {
+    return __float2half(x);
 }
 
 /* Normal numbers; some zeros, some tiny, a few large.  Beyond `count`, NaN. */
@@ -157,13 +161,19 @@ struct setup {
 };
 
 static size_t type_bytes(dtype t) {
-    return t == WAN_BF16 ? 2 : 4;
+    return t == WAN_F32 ? 4 : 2;
+}
+
+static const char *type_name(dtype t) {
+    return t == WAN_BF16 ? "bf16" : t == WAN_F16 ? "f16" : "f32";
 }
 
 static void draw_any(void *x, dtype t, int64_t count, int64_t all, float size, bool nasty) {
     seed = seed * 1664525u + 1013904223u;
     if (t == WAN_BF16)
         draw<<<512, 256>>>((__nv_bfloat16 *)x, count, all, size, nasty, seed);
+    else if (t == WAN_F16)
+        draw<<<512, 256>>>((__half *)x, count, all, size, nasty, seed);
     else
         draw<<<512, 256>>>((float *)x, count, all, size, nasty, seed);
     CHECK(cudaGetLastError());
@@ -256,6 +266,8 @@ static int unwritten(const setup &s, dtype t) {
     unsigned blocks = (unsigned)((all + 255) / 256);
     if (t == WAN_BF16)
         count_unwritten<<<blocks, 256>>>((const __nv_bfloat16 *)s.dst, all, count);
+    else if (t == WAN_F16)
+        count_unwritten<<<blocks, 256>>>((const __half *)s.dst, all, count);
     else
         count_unwritten<<<blocks, 256>>>((const float *)s.dst, all, count);
     CHECK(cudaMemcpy(&n, count, 4, cudaMemcpyDeviceToHost));
@@ -275,21 +287,22 @@ static void check(const char *name, const problem &p, runner run) {
     bool guards = true;
     if (ok) {
         int samples = (int)std::min<int64_t>(p.n, p.n > 1000 ? 61 : 1000);
-        error = p.type == WAN_BF16 ? error_of<__nv_bfloat16>(s, p, samples)
-                                   : error_of<float>(s, p, samples);
+        error = p.type == WAN_BF16  ? error_of<__nv_bfloat16>(s, p, samples)
+                : p.type == WAN_F16 ? error_of<__half>(s, p, samples)
+                                    : error_of<float>(s, p, samples);
         missing = unwritten(s, p.type);
         guards = guards_hold((char *)s.dst, s.bytes, 0xff) &&
                  guards_hold((char *)s.space, s.space_bytes, 0xa5);
     }
-    /* bf16: results and weights rounded to 2^-9; f32: logits of 80 have errors of some 1e-5. */
-    double most = p.type == WAN_BF16 ? 4e-3 : p.spread > 4 ? 5e-5 : 1e-5;
+    /* bf16: results and weights rounded to 2^-9; f16: to 2^-12; f32: logits of 80 have errors of
+     * some 1e-5. */
+    double most = p.type == WAN_BF16 ? 4e-3 : p.type == WAN_F16 ? 5e-4 : p.spread > 4 ? 5e-5 : 1e-5;
     ok = ok && error <= most && missing == 0 && guards;
     cases++;
     failures += !ok;
     printf("%s %s %s n=%lld m=%lld heads=%d size=%d last=%lld spread=%g%s rel_err=%.2e",
-           ok ? "OK" : "FAIL", name, p.type == WAN_BF16 ? "bf16" : "f32", (long long)p.n,
-           (long long)p.m, p.heads, p.size, (long long)p.last_key_count, p.spread,
-           p.bias ? " bias" : "", error);
+           ok ? "OK" : "FAIL", name, type_name(p.type), (long long)p.n, (long long)p.m, p.heads,
+           p.size, (long long)p.last_key_count, p.spread, p.bias ? " bias" : "", error);
     if (missing)
         printf(" unwritten=%d", missing);
     if (!guards)
@@ -390,13 +403,13 @@ static void check_any(bool small) {
                                         {129, 191}, {193, 63}, {300, 300}};
     for (int d : size)
         for (auto &l : length)
-            for (dtype t : {WAN_BF16, WAN_F32}) {
+            for (dtype t : {WAN_BF16, WAN_F16, WAN_F32}) {
                 if (small && (l[0] + d) % 3)
                     continue;
                 problem p = {l[0], l[1], 3, d, l[0] % 3 ? 1 : 100, 1, false, t};
                 check("any", p, run_any);
             }
-    for (dtype t : {WAN_BF16, WAN_F32}) {
+    for (dtype t : {WAN_BF16, WAN_F16, WAN_F32}) {
         check("any", {300, 257, 2, 64, 512, 18, false, t}, run_any);
         check("any", {300, 257, 2, 136, 512, 18, false, t}, run_any);
         for (int d : {8, 12, 20, 64, 136})
@@ -479,9 +492,8 @@ static void bench(const char *name, const problem &p, runner run, int times) {
     double flops = 4.0 * p.n * p.m * p.heads * p.size;
     printf(
         "BENCH %s %s n=%lld m=%lld heads=%d size=%d %.4f ms (%.4f..%.4f) %.1f TFLOP/s %.0f GB/s\n",
-        name, p.type == WAN_BF16 ? "bf16" : "f32", (long long)p.n, (long long)p.m, p.heads, p.size,
-        ms[times / 2], ms[0], ms[times - 1], flops / ms[times / 2] * 1e-9,
-        bytes / ms[times / 2] * 1e-6);
+        name, type_name(p.type), (long long)p.n, (long long)p.m, p.heads, p.size, ms[times / 2],
+        ms[0], ms[times - 1], flops / ms[times / 2] * 1e-9, bytes / ms[times / 2] * 1e-6);
     fflush(stdout);
     for (cudaEvent_t &e : event)
         CHECK(cudaEventDestroy(e));
@@ -503,7 +515,7 @@ static void bench_all(void) {
     bench("any", {4725, 4725, 24, 64, 1, 1, false, WAN_BF16}, run_any, 21);
     bench("umt5", {512, 512, 64, 64, 1, 0.125f, true, WAN_BF16}, run_op, 41);
     for (int64_t n : {900, 2304, 3520})
-        bench("vae", {n, n, 1, 1024, 1, 1, false, WAN_BF16}, run_op, 41);
+        bench("vae", {n, n, 1, 1024, 1, 1, false, WAN_F16}, run_op, 41);
     bench("vae", {3520, 3520, 1, 1024, 1, 1, false, WAN_F32}, run_op, 21);
     bench("any", {4725, 4725, 24, 128, 1, 1, false, WAN_F32}, run_any, 21);
 }
@@ -526,7 +538,7 @@ int main(int argc, char **argv) {
     check_any(small);
     check_again("sm90", wide_head(small ? 300 : 4725, small ? 300 : 4725, small ? 2 : 24, 1, 1),
                 run_op);
-    check_again("vae", {small ? 300 : 900, small ? 300 : 900, 1, 1024, 1, 1, false, WAN_BF16},
+    check_again("vae", {small ? 300 : 900, small ? 300 : 900, 1, 1024, 1, 1, false, WAN_F16},
                 run_op);
     check_again("umt5", {100, 100, 4, 64, 1, 0.125f, true, WAN_BF16}, run_op);
     printf("%d of %d failed\n", failures, cases);
