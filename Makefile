@@ -6,7 +6,7 @@ BUILD := build
 
 DEMO := $(BUILD)/wan generate -p "a red star moving left on a blue background" --seed 1 -y -o demo.mp4
 
-.PHONY: all demo check bench fuzz install clean
+.PHONY: all demo check check-gpu bench fuzz install clean
 
 all:
 	@tools/setup.sh build
@@ -21,6 +21,10 @@ demo: all
 
 check:
 	@tools/check.sh
+
+check-gpu: all
+	@cmake -B $(BUILD) -DBUILD_TESTING=ON > /dev/null && cmake --build $(BUILD) --target wan-check
+	@tools/check_gpu.sh
 
 bench: all
 	@bench/run.sh

@@ -57,10 +57,11 @@ class Verdict:
         self.ok, self.ratio, self.text = ok, ratio, text
 
 
-def compare(row, got, want, kind):
-    """`got` and `want` are dictionaries of tensors; returns a Verdict."""
+def compare(row, got, want, kind, times=1):
+    """`got` and `want` are dictionaries of tensors; `times` as much as is allowed may be; returns a Verdict."""
     name = row["output"]
     allowed = row["tolerance"][kind] if isinstance(row["tolerance"], dict) else row["tolerance"]
+    allowed = [a * times for a in allowed] if isinstance(allowed, list) else allowed * times
     if name not in got:
         return Verdict(False, np.inf, f"{name}: missing in the output")
     a, b = got[name], want[row["expected"]]
@@ -121,7 +122,7 @@ def run_case(case, args, model, golden, scratch, kind):
     except (ValueError, KeyError, TypeError) as e:
         return [f"output file: {e}"], ""
     want = read_safetensors(fill["file"])
-    verdicts = [compare(row, got, want, kind) for row in case["compare"]]
+    verdicts = [compare(row, got, want, kind, args.times) for row in case["compare"]]
     worst = max(verdicts, key=lambda v: v.ratio)
     return [v.text for v in verdicts if not v.ok], worst.text
 
@@ -142,6 +143,7 @@ def main():
     p.add_argument("--case", action="append", help="only cases whose name contains this (repeatable)")
     p.add_argument("--tolerance", choices=["f32", "bf16", "q8"],
                    help="default: q8 for gguf, bf16 with --precision bf16, otherwise f32")
+    p.add_argument("--times", type=float, default=1, metavar="N", help="allow N times the tolerance: another order of sums")
     p.add_argument("--device", help="handed to the program")
     p.add_argument("--precision", help="handed to the program")
     p.add_argument("--threads", type=int, help="handed to the program")
