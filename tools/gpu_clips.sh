@@ -19,7 +19,7 @@ judge() {
     name=$1 model=$2 precision=$3
     shift 3
     # shellcheck disable=SC2086
-    python3 "$clips/run_prompts.py" --wan "$bin/wan" --model "$model" --out "$work/$name" --report "$out/$name.json" \
+    tools/python.sh "$clips/run_prompts.py" --wan "$bin/wan" --model "$model" --out "$work/$name" --report "$out/$name.json" \
         ${LIMIT:+--limit $LIMIT} "$@" -- --device "${WAN_DEVICE:-cuda}" --precision "$precision" -q ${EXTRA:-} \
         > "$out/$name.txt" 2>&1
 }
