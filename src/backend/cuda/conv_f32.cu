@@ -2,9 +2,9 @@
 /* Convolutions of any shape in exact f32 on the ordinary units: the precision f32.
  *
  * A block of 16 x 16 threads makes a tile of 128 pixels x 16 N channels (N 8, 4 or 1), a thread 8
- * pixels x N channels, in steps of 16 input channels of one tap.  Both operands lie in shared memory
- * with channels outermost, so that a thread reads its pixels and channels four at a time: 4 reads
- * for 64 products.  The next step waits in registers while this one is multiplied. */
+ * pixels x N channels, in steps of 16 input channels of one tap.  Both operands lie in shared
+ * memory with channels outermost, so that a thread reads its pixels and channels four at a time: 4
+ * reads for 64 products.  The next step waits in registers while this one is multiplied. */
 #include "backend/cuda/gather.cuh"
 
 enum { SPAN = 16, SIDE = 16, TALL = ROWS / SIDE, PAD = 4 };

@@ -18,21 +18,21 @@ template <dtype T> struct layout {
                                          T == WAN_Q5_K || T == WAN_Q6_K || T == WAN_IQ4_XS
                                      ? 256
                                      : 1;
-    static constexpr int bytes = T == WAN_F64                         ? 8
-                                 : T == WAN_F32                       ? 4
-                                 : T == WAN_F16 || T == WAN_BF16      ? 2
-                                 : T == WAN_Q8_0                      ? 34
-                                 : T == WAN_Q4_0 || T == WAN_IQ4_NL   ? 18
-                                 : T == WAN_Q4_1                      ? 20
-                                 : T == WAN_Q5_0                      ? 22
-                                 : T == WAN_Q5_1                      ? 24
-                                 : T == WAN_Q2_K                      ? 84
-                                 : T == WAN_Q3_K                      ? 110
-                                 : T == WAN_Q4_K                      ? 144
-                                 : T == WAN_Q5_K                      ? 176
-                                 : T == WAN_Q6_K                      ? 210
-                                 : T == WAN_IQ4_XS                    ? 136
-                                                                      : 1;
+    static constexpr int bytes = T == WAN_F64                       ? 8
+                                 : T == WAN_F32                     ? 4
+                                 : T == WAN_F16 || T == WAN_BF16    ? 2
+                                 : T == WAN_Q8_0                    ? 34
+                                 : T == WAN_Q4_0 || T == WAN_IQ4_NL ? 18
+                                 : T == WAN_Q4_1                    ? 20
+                                 : T == WAN_Q5_0                    ? 22
+                                 : T == WAN_Q5_1                    ? 24
+                                 : T == WAN_Q2_K                    ? 84
+                                 : T == WAN_Q3_K                    ? 110
+                                 : T == WAN_Q4_K                    ? 144
+                                 : T == WAN_Q5_K                    ? 176
+                                 : T == WAN_Q6_K                    ? 210
+                                 : T == WAN_IQ4_XS                  ? 136
+                                                                    : 1;
 };
 
 DEVICE float half_at(const uint8_t *p) {
@@ -82,14 +82,22 @@ template <dtype T> DEVICE float plain_at(const void *p, int64_t i) {
 /* Of a type known at run time; no inline function, for it is rarely wanted and large. */
 static __device__ __noinline__ float plain_value(dtype type, const void *p, int64_t i) {
     switch (type) {
-    case WAN_F64: return plain_at<WAN_F64>(p, i);
-    case WAN_F32: return plain_at<WAN_F32>(p, i);
-    case WAN_F16: return plain_at<WAN_F16>(p, i);
-    case WAN_BF16: return plain_at<WAN_BF16>(p, i);
-    case WAN_F8_E4M3: return plain_at<WAN_F8_E4M3>(p, i);
-    case WAN_F8_E5M2: return plain_at<WAN_F8_E5M2>(p, i);
-    case WAN_I8: return plain_at<WAN_I8>(p, i);
-    default: return plain_at<WAN_MLX_8>(p, i);
+    case WAN_F64:
+        return plain_at<WAN_F64>(p, i);
+    case WAN_F32:
+        return plain_at<WAN_F32>(p, i);
+    case WAN_F16:
+        return plain_at<WAN_F16>(p, i);
+    case WAN_BF16:
+        return plain_at<WAN_BF16>(p, i);
+    case WAN_F8_E4M3:
+        return plain_at<WAN_F8_E4M3>(p, i);
+    case WAN_F8_E5M2:
+        return plain_at<WAN_F8_E5M2>(p, i);
+    case WAN_I8:
+        return plain_at<WAN_I8>(p, i);
+    default:
+        return plain_at<WAN_MLX_8>(p, i);
     }
 }
 

@@ -156,8 +156,8 @@ void wan_cuda_add_gated(compute *c, tensor x, tensor y, by_frame gate) {
             add_rows<WIDE, true><<<row_blocks<WIDE>(rows, dim), ROW_THREADS, 0, stream>>>(
                 to, to, from, g, (int)dim);
         else
-            add_rows<1, true><<<row_blocks<1>(rows, dim), ROW_THREADS, 0, stream>>>(to, to, from, g,
-                                                                                   (int)dim);
+            add_rows<1, true>
+                <<<row_blocks<1>(rows, dim), ROW_THREADS, 0, stream>>>(to, to, from, g, (int)dim);
     });
     wan_cuda_launched(c, "add_gated");
 }
@@ -174,8 +174,8 @@ void wan_cuda_add_vector(compute *c, tensor dst, tensor x, tensor v) {
             add_rows<WIDE, false><<<row_blocks<WIDE>(rows, dim), ROW_THREADS, 0, stream>>>(
                 to, from, from, g, (int)dim);
         else
-            add_rows<1, false><<<row_blocks<1>(rows, dim), ROW_THREADS, 0, stream>>>(to, from, from,
-                                                                                    g, (int)dim);
+            add_rows<1, false>
+                <<<row_blocks<1>(rows, dim), ROW_THREADS, 0, stream>>>(to, from, from, g, (int)dim);
     });
     wan_cuda_launched(c, "add_vector");
 }

@@ -34,7 +34,7 @@ typedef struct shortcut {
     image from, to;
     int ft, fs, skip; /* skip: frames dropped, or zero frames in front */
     int cells;        /* ft * fs * fs */
-    int group;        /* dup_up: outputs that share a number; avg_down: numbers that share an output */
+    int group; /* dup_up: outputs that share a number; avg_down: numbers that share an output */
 } shortcut;
 
 /* Channel o of the result is channel (o * cells + phase) / group = o * STEP + phase / group. */
@@ -205,10 +205,10 @@ static cudaError_t move(char *dst, const char *src, size_t n, cudaStream_t strea
 }
 
 void wan_cuda_copy(compute *c, tensor dst, tensor src) {
-    wan_cuda_ok(c,
-                move((char *)dst.data, (const char *)src.data, wan_bytes(src),
-                     wan_cuda_device(c)->stream),
-                "copy");
+    wan_cuda_ok(
+        c,
+        move((char *)dst.data, (const char *)src.data, wan_bytes(src), wan_cuda_device(c)->stream),
+        "copy");
 }
 
 /* --------------------------------------------------------------------------------------- pixels */

@@ -96,8 +96,9 @@ static __global__ void __launch_bounds__(THREADS) unpack_pieces(Y *dst, const un
     }
 }
 
-template <dtype T> static void launch(void *dst, dtype to, const unpack_job &j, int64_t segments,
-                                      cudaStream_t stream) {
+template <dtype T>
+static void launch(void *dst, dtype to, const unpack_job &j, int64_t segments,
+                   cudaStream_t stream) {
     unsigned blocks = (unsigned)(segments * j.pieces);
     int bytes = PIECE / layout<T>::block * layout<T>::bytes;
     static_assert(PIECE / layout<T>::block * layout<T>::bytes % 16 == 0, "aligned pieces");
@@ -108,7 +109,9 @@ template <dtype T> static void launch(void *dst, dtype to, const unpack_job &j, 
 }
 
 #define CASE(T)                                                                                    \
-    case T: launch<T>(dst, to, j, segments, stream); return true;
+    case T:                                                                                        \
+        launch<T>(dst, to, j, segments, stream);                                                   \
+        return true;
 
 static bool launch_type(dtype type, void *dst, dtype to, const unpack_job &j, int64_t segments,
                         cudaStream_t stream) {
@@ -151,7 +154,8 @@ static void run(compute *c, void *dst, dtype to, const linear *l, const unpack_j
     if (launch_type(l->weight.type, dst, to, j, segments, wan_cuda_device(c)->stream))
         wan_cuda_launched(c, what);
     else
-        wan_fail(&c->err, WAN_E_TYPE, "cuda: %s cannot be a weight", wan_dtype(l->weight.type)->name);
+        wan_fail(&c->err, WAN_E_TYPE, "cuda: %s cannot be a weight",
+                 wan_dtype(l->weight.type)->name);
 }
 
 void wan_cuda_unpack(compute *c, void *dst, dtype to, const linear *l) {
@@ -169,6 +173,6 @@ void wan_cuda_rows(compute *c, tensor dst, const linear *table, tensor ids) {
     l.weight.data = wan_cuda_weight(c, l.weight);
     if (c->err.code)
         return;
-    run(c, dst.data, dst.type, &l,
-        job_of(&l, dst.dim[1], (const int32_t *)ids.data, dst.data), ids.dim[0], "rows");
+    run(c, dst.data, dst.type, &l, job_of(&l, dst.dim[1], (const int32_t *)ids.data, dst.data),
+        ids.dim[0], "rows");
 }
