@@ -95,7 +95,7 @@ DEVICE moments read_row(float (&v)[CHUNKS][WIDE], const T *from, const norm_job 
 }
 
 template <class Y, class X, int THREADS, int CHUNKS>
-static __global__ void __launch_bounds__(THREADS)
+static __global__ void __launch_bounds__(THREADS, 1)
     norm_rows(Y *__restrict__ dst, const X *__restrict__ x, const norm_job j) {
     __shared__ float2 shared[2][THREADS / WARP];
     float v[CHUNKS][WIDE];
