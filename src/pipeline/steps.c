@@ -134,6 +134,7 @@ static wan_status encode_body(wan_model *m, compute *c, void *p, size_t *own, er
     if (!v)
         return err->code;
     *own = wan_vae22_bytes(v);
+    wan_compute_f16(c);
     tensor pixels = wan_new(c, WAN_F32, WAN_DIMS(3, a->frames, a->height, a->width));
     wan_upload(c, pixels, a->pixels);
     tensor latents = wan_vae22_encode(v, c, pixels);
@@ -307,6 +308,7 @@ static wan_status decode_body(wan_model *m, compute *c, void *p, size_t *own, er
     if (!v)
         return err->code;
     *own = wan_vae22_bytes(v);
+    wan_compute_f16(c);
     tensor latents = wan_new(c, WAN_F32, 4, a->shape);
     wan_upload(c, latents, a->latents);
     d = wan_vae22_decode_begin(v, c, a->shape[1], a->shape[2], a->shape[3], err);

@@ -16,7 +16,7 @@
 
 #include "../../src/backend/cuda/conv_sm90.cu"
 
-typedef __nv_bfloat16 bf16;
+typedef __half f16;
 
 static void check_cuda(cudaError_t e, const char *what, int line) {
     if (e == cudaSuccess)
@@ -38,14 +38,14 @@ static __device__ uint32_t hash(uint32_t x) {
 }
 
 /* Uniform in [-scale, scale]; if nasty, some zeros, denormals and large values among them. */
-static __global__ void fill(bf16 *p, int64_t n, uint32_t seed, float scale, bool nasty) {
+static __global__ void fill(f16 *p, int64_t n, uint32_t seed, float scale, bool nasty) {
     for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < n; i += gridDim.x * 256ll) {
         uint32_t h = hash((uint32_t)i * 2654435761u ^ hash(seed + (uint32_t)(i >> 32)));
         float v = ((float)(h >> 8) / 8388608.f - 1.f) * scale;
         uint32_t kind = hash(h) % 512;
         if (nasty && kind < 40)
             v = kind < 32 ? 0.f : kind < 36 ? 1e-39f : v * 50.f;
-        p[i] = __float2bfloat16_rn(v);
+        p[i] = __float2half_rn(v);
     }
 }
 
@@ -55,7 +55,7 @@ static __global__ void fill_f32(float *p, int64_t n, uint32_t seed, float scale)
 }
 
 /* The formula of conv_args, one thread an output.  What it does not write stays as it is. */
-static __global__ void reference(conv_args a, const bf16 *before_add, float *ref, int64_t oh,
+static __global__ void reference(conv_args a, const f16 *before_add, float *ref, int64_t oh,
                                  int64_t ow) {
     int64_t all = a.frames_out * oh * ow * a.out, parts = a.out / a.split;
     for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < all; i += gridDim.x * 256ll) {
@@ -68,18 +68,18 @@ static __global__ void reference(conv_args a, const bf16 *before_add, float *ref
             if (sy < 0 || sy >= a.height || sx < 0 || sx >= a.width || f < -a.held ||
                 f >= a.frames_in || (f < 0 && !a.past))
                 continue;
-            const bf16 *frames = (const bf16 *)(f < 0 ? a.past : a.x);
-            const bf16 *v =
+            const f16 *frames = (const f16 *)(f < 0 ? a.past : a.x);
+            const f16 *v =
                 frames + (((f < 0 ? f + a.before : f) * a.height + sy) * a.width + sx) * a.in;
-            const bf16 *w = (const bf16 *)a.weight + (k * a.out + o) * a.in;
+            const f16 *w = (const f16 *)a.weight + (k * a.out + o) * a.in;
             for (int64_t c = 0; c < a.in; c++)
-                sum += __bfloat162float(v[c]) * __bfloat162float(w[c]);
+                sum += __half2float(v[c]) * __half2float(w[c]);
         }
         int64_t at = (((t * a.split + o / parts) * a.dst_h + y * a.step + a.off_y) * a.dst_w +
                       x * a.step + a.off_x) *
                          parts +
                      o % parts;
-        ref[at] = sum + (a.add ? __bfloat162float(before_add[at]) : 0.f);
+        ref[at] = sum + (a.add ? __half2float(before_add[at]) : 0.f);
     }
 }
 
@@ -90,15 +90,15 @@ typedef struct verdict {
 } verdict;
 
 /* ref of all ones bits: nobody may write there. */
-static __global__ void compare(const bf16 *out, const bf16 *was, const float *ref, int64_t n,
+static __global__ void compare(const f16 *out, const f16 *was, const float *ref, int64_t n,
                                float slack, verdict *v) {
     for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < n; i += gridDim.x * 256ll) {
         if (__float_as_uint(ref[i]) == 0xffffffffu) {
-            if (__bfloat16_as_ushort(out[i]) != __bfloat16_as_ushort(was[i]))
+            if (__half_as_ushort(out[i]) != __half_as_ushort(was[i]))
                 atomicAdd(&v->touched, 1ull);
             continue;
         }
-        double d = (double)__bfloat162float(out[i]) - ref[i];
+        double d = (double)__half2float(out[i]) - ref[i];
         atomicAdd(&v->written, 1ull);
         atomicAdd(&v->error, d * d);
         atomicAdd(&v->norm, (double)ref[i] * ref[i]);
@@ -208,7 +208,7 @@ static void run(const cuda_device *d, const conv_args *a, const variant *v, bool
 /* Guarded buffers of one case. */
 #define GUARD 1024
 typedef struct buffers {
-    bf16 *x, *past, *weight, *dst, *was;
+    f16 *x, *past, *weight, *dst, *was;
     float *bias, *ref;
     verdict *v;
     int64_t n; /* of dst, guards included */
@@ -398,7 +398,7 @@ static void check_all(const cuda_device *d, bool small, uint32_t seed) {
 /* --------------------------------------------------------------------------------------- bench */
 
 typedef struct pool {
-    bf16 *x, *weight, *dst;
+    f16 *x, *weight, *dst;
     float *bias;
     int64_t nx, nw, nd;
 } pool;

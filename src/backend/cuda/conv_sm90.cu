@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Convolutions in bf16 on Hopper: a matrix product over pixels without an image of columns.
+/* Convolutions in f16 on Hopper: a matrix product over pixels without an image of columns.
  *
  * A tile is 128 MW pixels by N outputs.  Its sum runs over steps of 64 input channels of one tap.
  * One thread, the producer, asks the copy engine for the two operands of a step; they land in a
@@ -20,7 +20,7 @@
  * still in the L2 cache when the next tap wants them.
  * (With boxes, used in the test only: a tile is a rectangle of one frame and the maps are plain.)
  */
-#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 #include "backend/cuda/cuda.h"
 #include "backend/cuda/sm90.cuh"
@@ -45,7 +45,7 @@ typedef struct conv_job {
     int clusters, n_tiles;            /* tiles: clusters of pixels x groups of outputs */
     int stride, top, left;
     int box_shift, boxes_x, boxes_y; /* boxes of 1 << box_shift pixels wide; boxes_x 0: none */
-    __nv_bfloat16 *dst;              /* its first pixel */
+    __half *dst;              /* its first pixel */
     const float *bias;
     int out, channels; /* outputs; of one frame of dst, the others go `part` further on */
     int64_t part, frame;
@@ -92,7 +92,7 @@ static __device__ __forceinline__ bool is_seen(const source &s, const place &p) 
 
 /* Where pixel `row` of a tile goes; NULL: nowhere. */
 template <int ROWS>
-static __device__ __forceinline__ __nv_bfloat16 *pixel_at(const conv_job &j, const place &p,
+static __device__ __forceinline__ __half *pixel_at(const conv_job &j, const place &p,
                                                           int row) {
     int t, y, x;
     if (j.boxes_x) {
@@ -116,15 +116,21 @@ static __device__ __forceinline__ __nv_bfloat16 *pixel_at(const conv_job &j, con
 /* ------------------------------------------------------------------------------------- storing */
 
 static __device__ __forceinline__ float low(uint32_t pair) {
-    return __uint_as_float(pair << 16);
+    return __low2float(*(__half2 *)&pair);
 }
 
 static __device__ __forceinline__ float high(uint32_t pair) {
-    return __uint_as_float(pair & 0xffff0000u);
+    return __high2float(*(__half2 *)&pair);
+}
+
+/* Into the range of f16; a NaN stays one. */
+static __device__ __forceinline__ float in_range(float v) {
+    asm("min.NaN.f32 %0, %0, 0f477fe000;\n\tmax.NaN.f32 %0, %0, 0fc77fe000;" : "+f"(v));
+    return v;
 }
 
 static __device__ __forceinline__ uint32_t pair_of(float a, float b) {
-    __nv_bfloat162 v = __floats2bfloat162_rn(a, b);
+    __half2 v = __floats2half2_rn(in_range(a), in_range(b));
     return *(uint32_t *)&v;
 }
 
@@ -149,7 +155,7 @@ static __device__ __forceinline__ void transpose4(uint32_t (&v)[4], int q) {
  * What dst holds comes the other way, a few groups ahead. */
 template <bool ADD, int MW, int N>
 static __device__ __forceinline__ void store_wide(const conv_job &j, const float (&acc)[MW][N / 2],
-                                                  __nv_bfloat16 *const (&to)[2 * MW], int out,
+                                                  __half *const (&to)[2 * MW], int out,
                                                   int q) {
     const int ahead = 4 / MW, groups = N / 32;
 #pragma unroll
@@ -203,7 +209,7 @@ static __device__ __forceinline__ void store_wide(const conv_job &j, const float
 /* Any number of outputs, one by one. */
 template <int MW, int N>
 static __device__ __forceinline__ void store_each(const conv_job &j, const float (&acc)[MW][N / 2],
-                                                  __nv_bfloat16 *const (&to)[2 * MW], int out,
+                                                  __half *const (&to)[2 * MW], int out,
                                                   int q) {
 #pragma unroll
     for (int b = 0; b < N / 8; b++)
@@ -214,17 +220,17 @@ static __device__ __forceinline__ void store_each(const conv_job &j, const float
                 int o = out + 8 * b + 2 * q + e;
                 if (!to[r] || o >= j.out)
                     continue;
-                __nv_bfloat16 *at = to[r] + (o < j.channels ? o : o + j.part);
+                __half *at = to[r] + (o < j.channels ? o : o + j.part);
                 float sum = acc[r / 2][4 * b + 2 * (r % 2) + e];
                 sum += j.bias ? __ldg(j.bias + o) : 0.f;
-                sum += j.add ? __bfloat162float(*at) : 0.f;
-                *at = __float2bfloat16_rn(sum);
+                sum += j.add ? __half2float(*at) : 0.f;
+                *at = __float2half_rn(in_range(sum));
             }
 }
 
 template <int MW, int N>
 static __device__ __forceinline__ void store(const conv_job &j, const float (&acc)[MW][N / 2],
-                                             __nv_bfloat16 *const (&to)[2 * MW], int out, int q) {
+                                             __half *const (&to)[2 * MW], int out, int q) {
     if constexpr (N <= 64)
         if (N < 32 || j.channels % 8) {
             store_each<MW, N>(j, acc, to, out, q);
@@ -349,7 +355,7 @@ static __device__ __forceinline__ void consume(const conv_job &j, ring<MW, N, CL
     int lane = threadIdx.x % 32, q = lane % 4;
     for (int i = blockIdx.x / CLUSTER; i < j.clusters * j.n_tiles; i += gridDim.x / CLUSTER) {
         place p = place_of<ROWS, N, CLUSTER>(j, i, rank);
-        __nv_bfloat16 *to[2 * MW];
+        __half *to[2 * MW];
 #pragma unroll
         for (int h = 0; h < 2 * MW; h++) {
             to[h] =
@@ -454,7 +460,7 @@ static bool map_pixels(const encoders *f, CUtensorMap *map, const conv_args *a, 
     cuuint32_t stride[4] = {1, (cuuint32_t)a->stride, (cuuint32_t)a->stride, 1};
     if (j->boxes_x) {
         cuuint32_t box[4] = {STEP, 1u << j->box_shift, (cuuint32_t)v->rows >> j->box_shift, 1};
-        return f->tiled(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, (void *)first, size, pitch, box,
+        return f->tiled(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 4, (void *)first, size, pitch, box,
                         stride, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                         CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
                         CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
@@ -463,7 +469,7 @@ static bool map_pixels(const encoders *f, CUtensorMap *map, const conv_args *a, 
     int lower[2] = {-a->left, -a->top};
     int upper[2] = {(int)((j->width - 1) * a->stride + 1 - a->left - a->width),
                     (int)((j->height - 1) * a->stride + 1 - a->top - a->height)};
-    return f->im2col(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, (void *)first, size, pitch, lower,
+    return f->im2col(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 4, (void *)first, size, pitch, lower,
                      upper, STEP, (cuuint32_t)v->rows, stride, CU_TENSOR_MAP_INTERLEAVE_NONE,
                      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
                      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
@@ -474,7 +480,7 @@ static bool map_weight(const encoders *f, CUtensorMap *map, const conv_args *a, 
                           (cuuint64_t)(a->kt * a->kh * a->kw)};
     cuuint64_t pitch[2] = {size[0] * 2, size[0] * size[1] * 2};
     cuuint32_t box[3] = {STEP, (cuuint32_t)(v->outs / v->cluster), 1}, stride[3] = {1, 1, 1};
-    return f->tiled(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, (void *)a->weight, size, pitch, box,
+    return f->tiled(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3, (void *)a->weight, size, pitch, box,
                     stride, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                     CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                     CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
@@ -547,7 +553,7 @@ static bool fill_job(conv_job *j, const conv_args *a, const variant *v, bool box
     j->frame = a->split * a->dst_h * a->dst_w * j->channels;
     j->row = (int)(a->step * a->dst_w * j->channels);
     j->col = a->step * j->channels;
-    j->dst = (__nv_bfloat16 *)a->dst + (a->off_y * a->dst_w + a->off_x) * j->channels;
+    j->dst = (__half *)a->dst + (a->off_y * a->dst_w + a->off_x) * j->channels;
     j->bias = a->bias;
     j->add = a->add;
     return f && map_weight(f, &j->weight, a, v) && map_sources(f, j, a, v);

@@ -109,7 +109,7 @@ static __device__ __forceinline__ void load_box3_all(uint32_t to, const CUtensor
 
 /* --------------------------------------------------------------------------------------- wgmma */
 
-/* Rows of 64 bf16 (128 bytes, swizzled as TMA's 128-byte mode does), 8 rows to an atom of 1024
+/* Rows of 64 numbers of 16 bits (128 bytes, swizzled as TMA's 128-byte mode does), 8 rows to an atom of 1024
  * bytes, atoms one after another.  Sixteen numbers on: + 2. */
 static __device__ __forceinline__ uint64_t matrix_at(uint32_t address) {
     return (uint64_t)((address & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
@@ -135,11 +135,11 @@ template <int n> static __device__ __forceinline__ void hold(float (&d)[n]) {
         asm volatile("" : "+f"(d[i])::"memory");
 }
 
-/* d += A B^T: 64 rows of A, n = 2 * sizeof d / 4 rows of B, 16 columns, bf16.  In d[4 j + 2 h + e]
+/* d += A B^T: 64 rows of A, n = 2 * sizeof d / 4 rows of B, 16 columns, f16.  In d[4 j + 2 h + e]
  * is row 16 warp + lane / 4 + 8 h, column 8 j + 2 (lane % 4) + e. */
 #define WGMMA(n, sums, a, b)                                                                       \
     "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"                                                     \
-    "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" sums "}, %" #a ", %" #b           \
+    "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {" sums "}, %" #a ", %" #b           \
     ", p, 1, 1, 0, 0;\n}"
 #define N8 "%0, %1, %2, %3, %4, %5, %6, %7"
 #define N10 N8 ", %8, %9"
