@@ -14,6 +14,7 @@
 #include "pipeline/job.h"
 #include "pipeline/steps.h"
 #include "pipeline/synthetic.h"
+#include "pipeline/vram.h"
 
 #define TOKENS                                                                                     \
     14 /* of the prompt: "a lovely cat walking on the grass in the sun, cinematic" and the end */
@@ -240,12 +241,35 @@ static void add_stage(bench_run *r, size_t i, const measured *m) {
                              "planned_bytes", (json_int_t)(m->cost.scratch + m->cost.own)));
 }
 
+/* Cuts the stages as finely as the device's memory asks, as a job does. */
+static wan_status cut(bench_run *r, error *err) {
+    static const part part_of[STAGES] = {PART_TEXT, PART_VAE, PART_DIT, PART_VAE};
+    const size_t none[PARTS] = {0};
+    for (r->m->pieces = 0; r->m->be->own_memory && r->m->pieces < VRAM_PIECES; r->m->pieces++) {
+        bool whole = true;
+        for (size_t i = 0; i < STAGES && whole; i++) {
+            cost c = {0};
+            vram_fit fit;
+            if (!wanted(r->o, i))
+                continue;
+            if (stages[i].run(r, &c, err) ||
+                wan_vram_fit(r->m, part_of[i], c.scratch, none, &fit, err))
+                return err->code;
+            whole = fit.fits && !fit.streamed;
+        }
+        if (whole)
+            break;
+    }
+    return WAN_OK;
+}
+
 /* All stages in the order of a job, and again as often as asked: what a stage finds loaded is what
  * the others left. */
 static wan_status run_stages(bench_run *r, error *err) {
     measured *m = calloc(STAGES, sizeof *m);
     if (!m)
         return wan_fail(err, WAN_E_MEMORY, "out of memory for the figures");
+    cut(r, err);
     for (int n = 0; n <= r->o->repeat && !err->code; n++)
         for (size_t i = 0; i < STAGES && !err->code; i++) {
             if (!wanted(r->o, i))

@@ -272,7 +272,7 @@ static wan_status settle_costs(run *r, error *err) {
         if ((bad == STAGES && !r->streamed) || r->m->pieces == VRAM_PIECES)
             break;
         r->m->pieces++;
-        r->job.decode_group = (r->job.decode_group + 1) / 2;
+        r->job.decode_group = wan_decode_group(r->m, r->job.shape);
     }
     return bad == STAGES ? WAN_OK : wan_vram_refuse(r->m, part_of[bad], &r->fit[bad], err);
 }

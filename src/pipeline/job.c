@@ -106,7 +106,7 @@ static void fill_defaults(wan_params *p, const wan_model *m) {
 }
 
 int wan_decode_group(const wan_model *m, const int64_t shape[4]) {
-    int64_t group = m->be->latents_together / (shape[2] * shape[3]);
+    int64_t group = (m->be->latents_together >> m->pieces) / (shape[2] * shape[3]);
     return (int)(group < 1 ? 1 : group > DECODE_GROUP_MOST ? DECODE_GROUP_MOST : group);
 }
 

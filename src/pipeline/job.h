@@ -13,7 +13,7 @@ typedef struct job {
 } job;
 
 /* Latent frames decoded at a time for latents of that shape: enough that small clips do not drown
- * in overhead. */
+ * in overhead, fewer the finer the model's stages are cut. */
 int wan_decode_group(const wan_model *m, const int64_t shape[4]);
 
 /* The model must be open with NEED_ALL. */
