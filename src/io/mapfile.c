@@ -26,11 +26,13 @@ wan_status wan_map_open(mapfile *m, const char *path, error *err) {
     /* O_NONBLOCK: a pipe without a writer must not make us wait. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return wan_fail(err, WAN_E_IO, "%s: %s", path, strerror(errno));
+        return wan_fail(err, errno == ENOMEM ? WAN_E_MEMORY : WAN_E_IO, "%s: %s", path,
+                        strerror(errno));
     struct stat st;
     wan_status s = WAN_OK;
     if (fstat(fd, &st) != 0)
-        s = wan_fail(err, WAN_E_IO, "%s: %s", path, strerror(errno));
+        s = wan_fail(err, errno == ENOMEM ? WAN_E_MEMORY : WAN_E_IO, "%s: %s", path,
+                     strerror(errno));
     else
         s = check_kind(path, &st, err);
     if (s == WAN_OK) {

@@ -57,7 +57,8 @@ static char *copy(const char *text, bool *ok) {
 static wan_status check_exists(const char *path, error *err) {
     struct stat st;
     if (path && stat(path, &st))
-        return wan_fail(err, WAN_E_IO, "%s: %s", path, strerror(errno));
+        return wan_fail(err, errno == ENOMEM ? WAN_E_MEMORY : WAN_E_IO, "%s: %s", path,
+                        strerror(errno));
     return WAN_OK;
 }
 

@@ -80,7 +80,8 @@ static wan_status list(listing *l, const char *folder, error *err) {
     *l = (listing){.folder = folder};
     DIR *d = opendir(folder);
     if (!d)
-        return wan_fail(err, WAN_E_IO, "%s: %s", folder, strerror(errno));
+        return wan_fail(err, errno == ENOMEM ? WAN_E_MEMORY : WAN_E_IO, "%s: %s", folder,
+                        strerror(errno));
     wan_status s = WAN_OK;
     for (struct dirent *e; s == WAN_OK && (e = readdir(d));)
         if (e->d_name[0] != '.')
@@ -277,7 +278,8 @@ wan_status wan_layout_find(const char *root, part which, char *path, size_t size
     part is = PARTS;
     char folder[PATH_ROOM], inner[PATH_ROOM];
     if (stat(root, &st) != 0)
-        return wan_fail(err, WAN_E_IO, "%s: %s", root, strerror(errno));
+        return wan_fail(err, errno == ENOMEM ? WAN_E_MEMORY : WAN_E_IO, "%s: %s", root,
+                        strerror(errno));
     if ((size_t)snprintf(folder, sizeof folder, "%s", root) >= sizeof folder ||
         strlen(root) >= size)
         return wan_fail(err, WAN_E_IO, "%s: its path is too long", root);
