@@ -20,18 +20,11 @@ jobs=${WAN_JOBS:-2}
 # Debian's source package, through lists of our own: /etc/apt is left as it is.
 fetch_ffmpeg() {
     mkdir -p "$cache/lists/partial" "$cache/parts" "$cache/deb"
-    for archive in debian debian-security; do
-        printf 'Types: deb deb-src\nURIs: http://deb.debian.org/%s\nSuites: bookworm%s\nComponents: main\n' \
-            $archive "${archive#debian}"
-        printf 'Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n'
-    done > "$cache/parts/source.sources"
-    apt="-oDir::Etc::sourcelist=/dev/null -oDir::Etc::sourceparts=$cache/parts -oDir::State::Lists=$cache/lists"
-    # shellcheck disable=SC2086
-    (cd "$cache" && apt-get $apt -q update && apt-get $apt -q source --download-only ffmpeg &&
-        cd deb && apt-get $apt -q download nasm libx264-dev) > "$cache/fetch.log" 2>&1 ||
-        { tail -n 5 "$cache/fetch.log" >&2; exit 1; }
-    for deb in "$cache"/deb/*.deb; do
-        dpkg -x "$deb" "$cache/tools"
+    # The same places as this machine's, with sources.
+    cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2> /dev/null |
+        sed -n 's/^deb \(.*\)/deb \1\ndeb-src \1/p' > "$cache/parts/here.list"
+    for list in /etc/apt/sources.list.d/*.sources; do
+        [ ! -f "$list" ] || sed 's/^Types:.*/Types: deb deb-src/' "$list" > "$cache/parts/${list##*/}"
     done
     rm -rf "$cache/src"
     mkdir -p "$cache/src"
