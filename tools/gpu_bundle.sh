@@ -26,6 +26,14 @@ fetch_ffmpeg() {
     for list in /etc/apt/sources.list.d/*.sources; do
         [ ! -f "$list" ] || sed 's/^Types:.*/Types: deb deb-src/' "$list" > "$cache/parts/${list##*/}"
     done
+    apt="-oDir::Etc::sourcelist=/dev/null -oDir::Etc::sourceparts=$cache/parts -oDir::State::Lists=$cache/lists"
+    # shellcheck disable=SC2086
+    (cd "$cache" && apt-get $apt -q update && apt-get $apt -q source --download-only ffmpeg &&
+        cd deb && apt-get $apt -q download nasm libx264-dev) > "$cache/fetch.log" 2>&1 ||
+        { tail -n 5 "$cache/fetch.log" >&2; exit 1; }
+    for deb in "$cache"/deb/*.deb; do
+        dpkg -x "$deb" "$cache/tools"
+    done
     rm -rf "$cache/src"
     mkdir -p "$cache/src"
     tar -xf "$cache"/ffmpeg_*.orig.tar.xz -C "$cache/src" --strip-components 1
@@ -42,7 +50,7 @@ build_ffmpeg() {
     PKG_CONFIG_PATH=$cache/tools nice ./configure --prefix="$cache/out" \
         --x86asmexe="$cache/tools/usr/bin/nasm" --enable-shared --disable-static \
         --disable-debug --disable-everything --disable-programs --disable-doc --disable-network --disable-autodetect \
-        --disable-avdevice --disable-avfilter --disable-postproc --enable-gpl --enable-libx264 \
+        --disable-avdevice --disable-avfilter --disable-postproc --enable-gpl --enable-libx264 --enable-zlib \
         --enable-encoder=libx264,png,gif --enable-decoder=h264,mpeg4,png,mjpeg,webp,vp8,vp9,gif,rawvideo \
         --enable-muxer=mp4,gif --enable-demuxer=mov,matroska,yuv4mpegpipe --enable-parser=h264,vp8,vp9,mpeg4video \
         --enable-protocol=file --enable-bsf=h264_mp4toannexb,extract_extradata > configure.log 2>&1 ||
