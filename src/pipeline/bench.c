@@ -241,24 +241,20 @@ static void add_stage(bench_run *r, size_t i, const measured *m) {
                              "planned_bytes", (json_int_t)(m->cost.scratch + m->cost.own)));
 }
 
-/* Cuts the stages as finely as the device's memory asks, as a job does. */
-static wan_status cut(bench_run *r, error *err) {
-    static const part part_of[STAGES] = {PART_TEXT, PART_VAE, PART_DIT, PART_VAE};
+/* Whether each stage, alone on the device, would be whole there. */
+static wan_status fit_stages(void *arg, bool *whole, error *err) {
+    bench_run *r = arg;
     const size_t none[PARTS] = {0};
-    for (r->m->pieces = 0; r->m->be->own_memory && r->m->pieces < VRAM_PIECES; r->m->pieces++) {
-        bool whole = true;
-        for (size_t i = 0; i < STAGES && whole; i++) {
-            cost c = {0};
-            vram_fit fit;
-            if (!wanted(r->o, i))
-                continue;
-            if (stages[i].run(r, &c, err) ||
-                wan_vram_fit(r->m, part_of[i], c.scratch, none, &fit, err))
-                return err->code;
-            whole = fit.fits && !fit.streamed;
-        }
-        if (whole)
-            break;
+    *whole = true;
+    for (size_t i = 0; i < STAGES && *whole; i++) {
+        cost c = {0};
+        vram_fit fit;
+        if (!wanted(r->o, i))
+            continue;
+        if (stages[i].run(r, &c, err) ||
+            wan_vram_fit(r->m, wan_part_needed(stages[i].need), c.scratch, none, &fit, err))
+            return err->code;
+        *whole = fit.fits && !fit.streamed;
     }
     return WAN_OK;
 }
@@ -269,7 +265,7 @@ static wan_status run_stages(bench_run *r, error *err) {
     measured *m = calloc(STAGES, sizeof *m);
     if (!m)
         return wan_fail(err, WAN_E_MEMORY, "out of memory for the figures");
-    cut(r, err);
+    wan_vram_settle(r->m, fit_stages, r, err);
     for (int n = 0; n <= r->o->repeat && !err->code; n++)
         for (size_t i = 0; i < STAGES && !err->code; i++) {
             if (!wanted(r->o, i))

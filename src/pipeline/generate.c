@@ -27,6 +27,7 @@ typedef struct run {
     cost cost[STAGES];
     vram_fit fit[STAGES]; /* on a device with memory of its own */
     size_t streamed;
+    int misfit; /* the first stage that does not fit, or STAGES */
     double began, seconds[STAGES];
     int32_t ids[2][WAN_TEXT_LEN]; /* prompt, negative prompt */
     int count[2];
@@ -234,13 +235,16 @@ static wan_status count_costs(run *r, error *err) {
 static const part part_of[STAGES] = {
     [TEXT] = PART_TEXT, [ENCODE] = PART_VAE, [DENOISE] = PART_DIT, [DECODE] = PART_VAE};
 
-/* How each stage would fit, the stages before it having left their weights.  *bad is the first that
- * does not fit, or STAGES. */
-static wan_status fit_stages(run *r, int *bad, error *err) {
+/* Costs, and how each stage would fit, the stages before it having left their weights. */
+static wan_status fit_stages(void *arg, bool *whole, error *err) {
+    run *r = arg;
     size_t resident[PARTS];
     memcpy(resident, r->m->resident, sizeof resident);
-    *bad = STAGES;
+    r->misfit = STAGES;
     r->streamed = 0;
+    r->job.decode_group = wan_decode_group(r->m, r->job.shape);
+    if (count_costs(r, err))
+        return err->code;
     for (int s = 0; s < STAGES; s++) {
         vram_fit *f = &r->fit[s];
         if (s == ENCODE && !r->job.p.image)
@@ -251,30 +255,17 @@ static wan_status fit_stages(run *r, int *bad, error *err) {
             resident[p] = 0;
         resident[part_of[s]] = f->resident;
         r->streamed += f->streamed;
-        if (!f->fits && *bad == STAGES)
-            *bad = s;
+        if (!f->fits && r->misfit == STAGES)
+            r->misfit = s;
     }
+    *whole = r->misfit == STAGES && !r->streamed;
     return WAN_OK;
 }
 
-/* Costs, and the coarsest cut with which every stage fits with its weights on the device; if there
- * is none, the finest, and weights pass through. */
 static wan_status settle_costs(run *r, error *err) {
-    int bad = STAGES;
-    r->m->pieces = 0;
-    for (;;) {
-        if (count_costs(r, err))
-            return err->code;
-        if (!r->m->be->own_memory)
-            return WAN_OK;
-        if (fit_stages(r, &bad, err))
-            return err->code;
-        if ((bad == STAGES && !r->streamed) || r->m->pieces == VRAM_PIECES)
-            break;
-        r->m->pieces++;
-        r->job.decode_group = wan_decode_group(r->m, r->job.shape);
-    }
-    return bad == STAGES ? WAN_OK : wan_vram_refuse(r->m, part_of[bad], &r->fit[bad], err);
+    if (wan_vram_settle(r->m, fit_stages, r, err) || r->misfit == STAGES)
+        return err->code;
+    return wan_vram_refuse(r->m, part_of[r->misfit], &r->fit[r->misfit], err);
 }
 
 /* What outlives a stage on the host, and what is only there while the picture is encoded or a group

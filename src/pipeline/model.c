@@ -180,6 +180,10 @@ static wan_status check_fit(wan_model *m, error *err) {
     return err->code;
 }
 
+part wan_part_needed(unsigned need) {
+    return need & NEED_DIT ? PART_DIT : need & NEED_TEXT ? PART_TEXT : PART_VAE;
+}
+
 wan_status wan_model_require(wan_model *m, unsigned need, error *err) {
     error local = {0};
     static const unsigned bit[PARTS] = {

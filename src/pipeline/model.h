@@ -14,6 +14,8 @@
 
 /* What `require` can ask for. */
 enum { NEED_DIT = 1, NEED_TEXT = 2, NEED_VAE = 4, NEED_TOKENIZER = 8, NEED_ALL = 15 };
+/* The part that a stage with that need computes with. */
+part wan_part_needed(unsigned need);
 
 /* Settings a model's files ask for; text is owned here. */
 typedef struct model_defaults {

@@ -23,10 +23,6 @@ static void look_away(void *user, compute *c, const char *name, tensor t) {
     (void)t;
 }
 
-static part part_of(unsigned need) {
-    return need & NEED_DIT ? PART_DIT : need & NEED_TEXT ? PART_TEXT : PART_VAE;
-}
-
 /* Dry first, for the size of the arena; then, unless only the cost was wanted, for real. */
 static wan_status run_stage(wan_model *m, unsigned need, body b, void *arg, const watcher *w,
                             cost *only, error *err) {
@@ -47,7 +43,7 @@ static wan_status run_stage(wan_model *m, unsigned need, body b, void *arg, cons
         size_t own = 0;
         status = wan_model_device(m, &local);
         if (!status)
-            status = wan_vram_apply(m, part_of(need), known.scratch, &local);
+            status = wan_vram_apply(m, wan_part_needed(need), known.scratch, &local);
         if (!status)
             status = wan_compute_on(&c, m->be, m->device, m->precision, known.scratch, &local);
         if (!status) {

@@ -20,6 +20,19 @@ static wan_status bytes_of(wan_model *m, part p, part_bytes *b, error *err) {
     return WAN_OK;
 }
 
+/* Stages can be cut more finely so many times. */
+#define FINEST 4
+
+wan_status wan_vram_settle(wan_model *m, vram_attempt attempt, void *arg, error *err) {
+    for (m->pieces = 0;; m->pieces++) {
+        bool whole = false;
+        if (attempt(arg, &whole, err))
+            return err->code;
+        if (whole || m->pieces == FINEST)
+            return WAN_OK;
+    }
+}
+
 void wan_vram_cut(const wan_model *m, compute *c) {
     for (int i = 0; i < m->pieces; i++) {
         c->tokens_together /= 3;

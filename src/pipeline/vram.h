@@ -18,8 +18,10 @@ typedef struct vram_fit {
     size_t least;    /* smallest number that would fit */
 } vram_fit;
 
-/* Stages can be cut more finely so many times. */
-#define VRAM_PIECES 4
+/* Cuts m's stages more and more finely, beginning with not at all, until `attempt` finds every one
+ * whole on the device, or no finer cut is left; the last attempt's findings count. */
+typedef wan_status (*vram_attempt)(void *arg, bool *whole, error *err);
+wan_status wan_vram_settle(wan_model *m, vram_attempt attempt, void *arg, error *err);
 /* Sets c's pieces as m->pieces says. */
 void wan_vram_cut(const wan_model *m, compute *c);
 

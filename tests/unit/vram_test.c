@@ -120,6 +120,33 @@ static void the_host_has_no_limit(void **state) {
     assert_true(f.fits && f.peak == 0);
 }
 
+static int attempts, good;
+
+static wan_status attempt(void *job, bool *whole, error *err) {
+    assert_int_equal(((wan_model *)job)->pieces, attempts++);
+    *whole = attempts == good;
+    return attempts == good + 10 ? wan_fail(err, WAN_E_INTERNAL, "enough") : WAN_OK;
+}
+
+static void settles_with_the_coarsest_cut(void **state) {
+    error err = {0};
+    (void)state;
+    model->pieces = 3; /* of the job before */
+    attempts = 0;
+    good = 2;
+    assert_int_equal(wan_vram_settle(model, attempt, model, &err), WAN_OK);
+    assert_int_equal(attempts, 2);
+    assert_int_equal(model->pieces, 1);
+    attempts = 0;
+    good = 100; /* never: the finest is left */
+    assert_int_equal(wan_vram_settle(model, attempt, model, &err), WAN_OK);
+    assert_int_equal(attempts, model->pieces + 1);
+    attempts = 0;
+    good = -9;
+    assert_int_equal(wan_vram_settle(model, attempt, model, &err), WAN_E_INTERNAL);
+    model->pieces = 0;
+}
+
 static void cuts_become_finer(void **state) {
     (void)state;
     compute c = wan_compute_plan(&far, WAN_PRECISION_F32);
@@ -133,9 +160,9 @@ static void cuts_become_finer(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(without_a_limit_all_stays), cmocka_unit_test(others_leave_first),
-        cmocka_unit_test(then_weights_pass_through), cmocka_unit_test(the_host_has_no_limit),
-        cmocka_unit_test(cuts_become_finer),
+        cmocka_unit_test(without_a_limit_all_stays),     cmocka_unit_test(others_leave_first),
+        cmocka_unit_test(then_weights_pass_through),     cmocka_unit_test(the_host_has_no_limit),
+        cmocka_unit_test(settles_with_the_coarsest_cut), cmocka_unit_test(cuts_become_finer),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
