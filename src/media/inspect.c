@@ -25,17 +25,6 @@ static const AVInputFormat *tell_kind(int fd) {
     return NULL;
 }
 
-/* Some files name others to read on from; ours do not, and a stranger's shall not. */
-static int open_nothing(AVFormatContext *s, AVIOContext **pb, const char *url, int flags,
-                        AVDictionary **options) {
-    (void)s;
-    (void)pb;
-    (void)url;
-    (void)flags;
-    (void)options;
-    return AVERROR(EACCES);
-}
-
 static wan_status fill(const AVFormatContext *f, const char *path, clip_info *info, error *err) {
     const AVStream *s = NULL;
     for (unsigned i = 0; i < f->nb_streams && !s; i++)
@@ -74,7 +63,7 @@ static wan_status read_header(int fd, const char *path, clip_info *info, error *
         goto done;
     }
     f->pb = pb;
-    f->io_open = open_nothing;
+    f->io_open = wan_ffmpeg_open_nothing;
     int r = avformat_open_input(&f, NULL, kind, NULL); /* frees f when it fails */
     if (io.fault)
         status = wan_fail(err, WAN_E_IO, "%s: %s", path, strerror(io.fault));

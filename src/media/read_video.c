@@ -80,17 +80,6 @@ static wan_status no_memory(const video *v, error *err) {
     return wan_fail(err, WAN_E_MEMORY, "%s: no memory to read it", v->path);
 }
 
-/* Some files name others to read on from. */
-static int open_nothing(AVFormatContext *s, AVIOContext **pb, const char *url, int flags,
-                        AVDictionary **options) {
-    (void)s;
-    (void)pb;
-    (void)url;
-    (void)flags;
-    (void)options;
-    return AVERROR(EACCES);
-}
-
 static wan_status damaged(const video *v, int r, error *err) {
     char text[WAN_FFMPEG_TEXT];
     if (v->io.fault)
@@ -123,7 +112,7 @@ static wan_status open_demuxer(video *v, error *err) {
         return no_memory(v, err);
     }
     v->f->pb = v->pb;
-    v->f->io_open = open_nothing;
+    v->f->io_open = wan_ffmpeg_open_nothing;
     int r = avformat_open_input(&v->f, NULL, kind, &options); /* frees f when it fails */
     av_dict_free(&options);
     if (v->io.fault || r < 0)
