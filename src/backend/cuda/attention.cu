@@ -8,15 +8,13 @@
  * bytes, so that the eight rows that ldmatrix reads lie in different banks.  Where rows or heads do
  * not start at 16-byte addresses, plain loads of single numbers fill the same tiles. */
 #include "backend/cuda/attention_wide.h"
-
-#include <cuda_bf16.h>
+#include "backend/cuda/mma.cuh"
 
 namespace {
 
 constexpr int Rows = 64; /* queries, and keys of a tile */
 constexpr int Threads = 128;
 constexpr float Log2e = 1.4426950408889634f;
-typedef __nv_bfloat16 bf16;
 
 struct job {
     const bf16 *q, *k, *v;
@@ -31,52 +29,6 @@ struct job {
 
 /* ------------------------------------------------------------------------- pieces */
 
-__device__ __forceinline__ uint32_t shared_address(const void *p) {
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-
-/* 16 bytes, zeros instead where not `there`. */
-__device__ __forceinline__ void bring(uint32_t to, const void *from, bool there) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-                 "r"(there ? 16 : 0)
-                 : "memory");
-}
-
-__device__ __forceinline__ void bring_commit() {
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-template <int Pending> __device__ __forceinline__ void bring_wait() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
-}
-
-__device__ __forceinline__ void load_matrices(uint32_t (&x)[4], uint32_t from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-                 : "r"(from)
-                 : "memory");
-}
-
-__device__ __forceinline__ void load_transposed(uint32_t (&x)[4], uint32_t from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-                 : "r"(from)
-                 : "memory");
-}
-
-__device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
-                                    uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-__device__ __forceinline__ uint32_t pack(float low, float high) {
-    __nv_bfloat162 x = __floats2bfloat162_rn(low, high);
-    return *(uint32_t *)&x;
-}
-
 /* Rows [from, from + 64) of one head into a tile; zeros past the end and past the head. */
 template <int Head>
 __device__ __forceinline__ void bring_tile(bf16 *to, const job &j, const bf16 *x, int64_t from,
@@ -86,8 +38,8 @@ __device__ __forceinline__ void bring_tile(bf16 *to, const job &j, const bf16 *x
         for (int i = threadIdx.x; i < Rows * Head / 8; i += Threads) {
             int row = i / (Head / 8), column = i % (Head / 8) * 8;
             bool there = from + row < rows && column < j.size;
-            bring(shared_address(to + row * Pitch + column),
-                  there ? x + (from + row) * j.width + column : x, there);
+            copy_16(shared_address(to + row * Pitch + column),
+                    there ? x + (from + row) * j.width + column : x, there);
         }
         return;
     }
@@ -118,8 +70,8 @@ __device__ __forceinline__ void logits(float (&s)[Rows / 8][4], const uint32_t (
         for (int d = 0; d < Head / 16; d++) {
             uint32_t b[4];
             load_matrices(b, base + 2 * (16 * i * (Head + 8) + 16 * d));
-            mma(s[2 * i], q[d], b[0], b[1]);
-            mma(s[2 * i + 1], q[d], b[2], b[3]);
+            mma<bf16>(s[2 * i], q[d], b[0], b[1]);
+            mma<bf16>(s[2 * i + 1], q[d], b[2], b[3]);
         }
     }
 }
@@ -173,15 +125,16 @@ __device__ __forceinline__ void add_values(float (&o)[Head / 8][4], const float 
         shared_address(v + (lane / 8 % 2 * 8 + lane % 8) * (Head + 8) + lane / 16 * 8);
 #pragma unroll
     for (int i = 0; i < Rows / 16; i++) {
-        const uint32_t a[4] = {pack(s[2 * i][0], s[2 * i][1]), pack(s[2 * i][2], s[2 * i][3]),
-                               pack(s[2 * i + 1][0], s[2 * i + 1][1]),
-                               pack(s[2 * i + 1][2], s[2 * i + 1][3])};
+        const uint32_t a[4] = {pack_pair(s[2 * i][0], s[2 * i][1]),
+                               pack_pair(s[2 * i][2], s[2 * i][3]),
+                               pack_pair(s[2 * i + 1][0], s[2 * i + 1][1]),
+                               pack_pair(s[2 * i + 1][2], s[2 * i + 1][3])};
 #pragma unroll
         for (int d = 0; d < Head / 16; d++) {
             uint32_t b[4];
             load_transposed(b, base + 2 * (16 * i * (Head + 8) + 16 * d));
-            mma(o[2 * d], a, b[0], b[1]);
-            mma(o[2 * d + 1], a, b[2], b[3]);
+            mma<bf16>(o[2 * d], a, b[0], b[1]);
+            mma<bf16>(o[2 * d + 1], a, b[2], b[3]);
         }
     }
 }
@@ -221,9 +174,9 @@ template <int Head> __global__ __launch_bounds__(Threads) void attention_kernel(
     float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0}, factor[2];
 
     bring_tile<Head>(value, j, j.q + head, first, j.n); /* for a moment */
-    bring_commit();
+    copies_commit();
     bring_tile<Head>(key, j, j.k + head, 0, j.m);
-    bring_wait<0>();
+    copies_wait<0>();
     __syncthreads();
 #pragma unroll
     for (int d = 0; d < Head / 16; d++)
@@ -231,16 +184,16 @@ template <int Head> __global__ __launch_bounds__(Threads) void attention_kernel(
                                            lane / 16 * 8));
     __syncthreads();
     bring_tile<Head>(value, j, j.v + head, 0, j.m);
-    bring_commit();
+    copies_commit();
     for (int64_t i = 0; i * Rows < j.m; i++) {
         int now = i % 2 * Tile, then = Tile - now;
-        bring_wait<0>();
+        copies_wait<0>();
         __syncthreads(); /* this tile is there, the other buffers are free */
         if ((i + 1) * Rows < j.m) {
             bring_tile<Head>(key + then, j, j.k + head, (i + 1) * Rows, j.m);
             bring_tile<Head>(value + then, j, j.v + head, (i + 1) * Rows, j.m);
         }
-        bring_commit();
+        copies_commit();
         logits<Head>(s, q, key + now);
         finish_logits(s, j, query, i * Rows);
         softmax(s, top, sum, factor);

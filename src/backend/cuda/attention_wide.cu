@@ -9,7 +9,7 @@
  * x 8 sums each, plain fused multiply-adds.  Ends are filled with zeros, any shape goes. */
 #include "backend/cuda/attention_wide.h"
 
-#include "backend/cuda/vector.cuh"
+#include "backend/cuda/mma.cuh"
 
 namespace {
 
@@ -72,10 +72,6 @@ constexpr int PitchK = Depth + 8;            /* of a tile with k along its rows 
 constexpr int PitchN = Side + 8;             /* of one with columns along its rows */
 constexpr int TileBytes = Side * PitchK * 2; /* [128][40], no less than [32][136] */
 
-__device__ __forceinline__ uint32_t shared_address(const void *p) {
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-
 /* A tile of x at (row, column); numbers outside [rows, columns] are zero. */
 template <int Rows, int Columns, int Pitch, class T>
 __device__ __forceinline__ void bring_tile(T *to, const T *x, int64_t ld, int64_t row, int64_t rows,
@@ -85,10 +81,8 @@ __device__ __forceinline__ void bring_tile(T *to, const T *x, int64_t ld, int64_
         for (int i = threadIdx.x; i < Rows * Columns / 8; i += Threads) {
             int64_t r = row + i / (Columns / 8), c = column + i % (Columns / 8) * 8;
             bool there = r < rows && c < columns;
-            asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(
-                             to + i / (Columns / 8) * Pitch + i % (Columns / 8) * 8)),
-                         "l"(there ? x + r * ld + c : x), "r"(there ? 16 : 0)
-                         : "memory");
+            copy_16(shared_address(to + i / (Columns / 8) * Pitch + i % (Columns / 8) * 8),
+                    there ? x + r * ld + c : x, there);
         }
         return;
     }
@@ -110,35 +104,6 @@ __device__ __forceinline__ void bring_step(uint8_t *memory, const product<T> &p,
         bring_tile<Depth, Side, PitchN>(b, from, p.ldb, k, p.b_depth, col, p.cols, p.b_packed);
     else
         bring_tile<Side, Depth, PitchK>(b, from, p.ldb, col, p.cols, k, p.b_depth, p.b_packed);
-}
-
-__device__ __forceinline__ void load_matrices(uint32_t (&x)[4], uint32_t from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-                 : "r"(from)
-                 : "memory");
-}
-
-__device__ __forceinline__ void load_transposed(uint32_t (&x)[4], uint32_t from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
-                 : "r"(from)
-                 : "memory");
-}
-
-template <class T>
-__device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
-                                    uint32_t b1) {
-    if constexpr (std::is_same_v<T, f16>)
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
-                     "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-    else
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                     "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /* One step of a warp's 64 rows (from `row`) and 32 columns (from `col`) of the block's tile. */
@@ -181,14 +146,14 @@ __global__ __launch_bounds__(Threads, 2) void product_kernel(const product<T> p)
     for (int i = 0; i < Stages - 1; i++) {
         if (i < steps)
             bring_step<Values>(memory, p, i);
-        asm volatile("cp.async.commit_group;" ::: "memory");
+        copies_commit();
     }
     for (int64_t i = 0; i < steps; i++) {
-        asm volatile("cp.async.wait_group %0;" ::"n"(Stages - 2) : "memory");
+        copies_wait<Stages - 2>();
         __syncthreads(); /* step i is there, the buffer of i - 1 is free */
         if (i + Stages - 1 < steps)
             bring_step<Values>(memory, p, i + Stages - 1);
-        asm volatile("cp.async.commit_group;" ::: "memory");
+        copies_commit();
         const T *a = (const T *)(memory + i % Stages * 2 * TileBytes);
         multiply<Values>(c, a, a + TileBytes / 2, row, col);
     }

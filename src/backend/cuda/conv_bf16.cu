@@ -9,6 +9,7 @@
  * that changes every second row, so that ldmatrix meets no bank twice.  Channels are fetched 8 or 4
  * at a time as they divide, else one by one. Pixels outside are zeros that cp.async fills in. */
 #include "backend/cuda/gather.cuh"
+#include "backend/cuda/mma.cuh"
 
 enum { SPAN = 32, STAGES = 3, PIECES = SPAN / WIDE };
 
@@ -19,48 +20,16 @@ DEVICE int swizzled(int row, int c) {
 
 /* BYTES at `from` into shared memory, or zeros. */
 template <int BYTES> DEVICE void fetch(uint32_t to, const void *from, bool real) {
-    int count = real ? BYTES : 0;
     if (BYTES == 16)
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-                     "r"(count)
-                     : "memory");
+        copy_16(to, from, real);
     else if (BYTES == 8)
-        asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from), "r"(count)
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(to), "l"(from),
+                     "r"(real ? 8 : 0)
                      : "memory");
     else
         asm volatile("st.shared.u16 [%0], %1;" ::"r"(to),
                      "h"(real ? *(const unsigned short *)from : (unsigned short)0)
                      : "memory");
-}
-
-DEVICE void fetch_done() {
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-template <int LEFT> DEVICE void fetch_wait() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
-}
-
-/* Four 8 x 8 matrices; lane l gives the address of row l % 8 of matrix l / 8. */
-DEVICE void load_matrices(uint32_t (&r)[4], uint32_t at) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(at)
-                 : "memory");
-}
-
-template <class T>
-DEVICE void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    if constexpr (std::is_same_v<T, f16>)
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
-                     "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-    else
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                     "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 /* Warps stand in a grid of DOWN x ACROSS; each has BLOCKS_M x 16 pixels and BLOCKS_N x 8 channels.
@@ -115,7 +84,7 @@ DEVICE void multiply_step(float (&sum)[shape<COLS>::blocks_m][shape<COLS>::block
         for (int m = 0; m < s::blocks_m; m++)
 #pragma unroll
             for (int n = 0; n < s::blocks_n; n++)
-                multiply<T>(sum[m][n], x[m], w[n / 2][n % 2 * 2], w[n / 2][n % 2 * 2 + 1]);
+                mma<T>(sum[m][n], x[m], w[n / 2][n % 2 * 2], w[n / 2][n % 2 * 2 + 1]);
     }
 }
 
@@ -175,7 +144,7 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
     float sum[s::blocks_m][s::blocks_n][4] = {};
     int64_t first = tile_pixel(tiles);
     int col = (int)(blockIdx.x % tiles) * COLS;
-    uint32_t stages = (uint32_t)__cvta_generic_to_shared(space);
+    uint32_t stages = shared_address(space);
     step_place at = {first_tap(a, first), 0, 0, 0};
     int steps = (a.kt - at.i) * a.kh * a.kw * (((int)a.in + SPAN - 1) / SPAN);
     find_places(places, a, first);
@@ -186,17 +155,17 @@ static __global__ void __launch_bounds__(TILE_THREADS, 2)
             fetch_step<T, COLS, VEC>(a, places, at, col, stages + i * s::stage);
             next_step(at, a, SPAN);
         }
-        fetch_done();
+        copies_commit();
     }
     int now = 0, next = STAGES - 1;
     for (int i = 0; i < steps; i++) {
-        fetch_wait<STAGES - 2>();
+        copies_wait<STAGES - 2>();
         __syncthreads(); /* this step is there for all, and the last one is done with */
         if (i + STAGES - 1 < steps) {
             fetch_step<T, COLS, VEC>(a, places, at, col, stages + next * s::stage);
             next_step(at, a, SPAN);
         }
-        fetch_done();
+        copies_commit();
         multiply_step<T, COLS>(sum, stages + now * s::stage);
         now = now + 1 == STAGES ? 0 : now + 1;
         next = next + 1 == STAGES ? 0 : next + 1;

@@ -13,7 +13,7 @@
  * f32: 128 x 128 results, 8 x 8 a thread in two halves each way, 8 columns at a time; the next ones
  * are on their way in registers meanwhile. */
 #include "backend/cuda/product.h"
-#include "backend/cuda/vector.cuh"
+#include "backend/cuda/mma.cuh"
 
 enum { BK = 32, GROUP = 16, LANES = 4 /* of a tile row: chunks */ };
 
@@ -36,39 +36,6 @@ DEVICE void place_of(const gemm_job &j, uint32_t &row, uint32_t &col) {
 }
 
 /* ---------------------------------------------------------------------------------------- bf16 */
-
-DEVICE uint32_t shared_address(const void *p) {
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-
-/* 16 bytes, or zeros; `from` is valid either way. */
-DEVICE void copy_16(uint32_t to, const void *from, bool real) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-                 "r"(real ? 16 : 0)
-                 : "memory");
-}
-
-DEVICE void copies_commit(void) {
-    asm volatile("cp.async.commit_group;" ::: "memory");
-}
-
-template <int N> DEVICE void copies_wait(void) {
-    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
-}
-
-DEVICE void load_matrices(uint32_t (&r)[4], uint32_t from) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(from)
-                 : "memory");
-}
-
-DEVICE void multiply(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
 
 /* Byte of chunk `chunk` of row `row` in a tile. */
 DEVICE uint32_t chunk_at(int row, int chunk) {
@@ -117,7 +84,7 @@ DEVICE void tile_product(float (&sum)[WM / 16][WN / 8][4], uint32_t a, uint32_t 
         for (int i = 0; i < WM / 16; i++)
 #pragma unroll
             for (int o = 0; o < WN / 8; o++)
-                multiply(sum[i][o], x[i], w[o / 2][o % 2 * 2], w[o / 2][o % 2 * 2 + 1]);
+                mma<bf16>(sum[i][o], x[i], w[o / 2][o % 2 * 2], w[o / 2][o % 2 * 2 + 1]);
     }
 }
 
