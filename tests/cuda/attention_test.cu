@@ -532,7 +532,6 @@ int main(int argc, char **argv) {
     CHECK(cudaGetDeviceProperties(&prop, 0));
     device.sm = prop.major * 10 + prop.minor;
     device.multiprocessors = prop.multiProcessorCount;
-    device.shared_bytes = prop.sharedMemPerBlockOptin;
     printf("%s, sm %d, %d multiprocessors\n", prop.name, device.sm, device.multiprocessors);
     check_sm90(small);
     check_any(small);

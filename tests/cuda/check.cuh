@@ -57,7 +57,6 @@ static compute open_compute(precision p) {
     CUDA(cudaGetDeviceProperties(&props, 0));
     the_device.sm = 10 * props.major + props.minor;
     the_device.multiprocessors = props.multiProcessorCount;
-    the_device.shared_bytes = props.sharedMemPerBlockOptin;
     the_device.precision = p;
     c.precision = p;
     c.act = p == WAN_PRECISION_F32 ? WAN_F32 : WAN_BF16;

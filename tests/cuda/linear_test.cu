@@ -862,7 +862,6 @@ static void open_device(void) {
     CHECK(cudaGetDeviceProperties(&props, 0));
     device.sm = 10 * props.major + props.minor;
     device.multiprocessors = props.multiProcessorCount;
-    device.shared_bytes = props.sharedMemPerBlockOptin;
     CHECK(cudaStreamCreate(&device.stream)); /* one that waits for the fills on stream 0 */
     wan_cuda_lt_describe(text, sizeof text);
     printf("%s; cuBLASLt: %s\n", props.name, text);

@@ -25,7 +25,6 @@ typedef struct cuda_device {
     int ordinal;
     int sm;          /* compute capability, 90 for 9.0 */
     int multiprocessors;
-    size_t shared_bytes; /* a block may ask for */
     precision precision;
     cudaStream_t stream;
     cuda_lt *lt; /* NULL: cuBLASLt was not found */
@@ -94,12 +93,12 @@ void wan_cuda_latents_out(compute *c, tensor latents, int64_t from, tensor x, te
 void wan_cuda_unpack(compute *c, void *dst, dtype to, const linear *l);
 
 /* pack.cu: a convolution's weight as stored (device memory, `channels_last` or not, any plain float
- * type) into [kt*kh*kw][out][in] of bf16 or f32: how every conv weight lies after `place`. */
+ * type) into [kt*kh*kw][out][in] of f32, bf16 or f16: how every conv weight lies after `place`. */
 cudaError_t wan_cuda_pack_conv(void *dst, dtype to, const void *src, tensor stored,
                                bool channels_last, cudaStream_t stream);
 
 /* One convolution, a matrix product over pixels: dst row (t, y, x) = sum over taps (i, j, l) of
- * W[tap] . x[t * time_stride + i - before][y * 1 + j - top][x + l - left].  Frames below 0 come from
+ * W[tap] . x[t * time_stride + i - before][y * stride + j - top][x * stride + l - left].  Frames below 0 come from
  * `past` (the last `held` of its `before` frames; those before them are zero), pixels outside are
  * zero. */
 typedef struct conv_args {
@@ -124,7 +123,7 @@ typedef struct conv_args {
     dtype type; /* of x, past, weight and dst: WAN_F32, WAN_BF16 or WAN_F16 */
 } conv_args;
 
-/* conv_sm90.cu: bf16 x, weight and dst; false where the shape is not for it (the generic kernel
+/* conv_sm90.cu: f16 x, weight and dst; false where the shape is not for it (the generic kernel
  * then runs). */
 bool wan_cuda_conv_sm90(const cuda_device *d, const conv_args *a, cudaError_t *e);
 /* conv.cu: any shape and type. */

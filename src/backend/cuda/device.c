@@ -108,7 +108,6 @@ static void *device_open(const device_options *o, error *err) {
         goto failed;
     w->d.sm = 10 * props.major + props.minor;
     w->d.multiprocessors = props.multiProcessorCount;
-    w->d.shared_bytes = props.sharedMemPerBlockOptin;
     if (w->d.sm < 80) {
         wan_fail(err, WAN_E_DEVICE,
                  "cuda:%d: %s has compute capability %d.%d, at least 8.0 is needed", o->ordinal,
@@ -321,7 +320,9 @@ static void rows_from_host(compute *c, tensor dst, const linear *table, tensor i
         wan_fail(&c->err, WAN_E_MEMORY, "cuda: no memory for %lld rows", (long long)n);
     if (!c->err.code)
         device_download(w, id, ids.data, wan_bytes(ids));
-    for (int64_t i = 0; i < n && !c->err.code && !device_check(w, &c->err); i++) {
+    if (!c->err.code)
+        device_check(w, &c->err);
+    for (int64_t i = 0; i < n && !c->err.code; i++) {
         memcpy(rows + (size_t)i * row, (const char *)table->weight.data + (size_t)id[i] * row, row);
         count[i] = (int32_t)i;
     }
