@@ -3,7 +3,6 @@
  * reader is gone. */
 #include "media/clip.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libavcodec/avcodec.h>
@@ -23,51 +22,12 @@
 
 #include "media/picture.h"
 #include "media/yuv.h"
+#include "workbench.h"
 
 #define SETTINGS "{\"prompt\":\"a \\\"red\\\" circle; \xc3\xa9\",\"seed\":7}"
 
 /* -------------------------------------------------------------------------------------------------------
  * a workbench */
-
-static char folder[64];
-
-static const char *in_folder(const char *name) {
-    static char path[16][512];
-    static int turn;
-    char *p = path[turn++ % 16];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
-}
-
-static int open_folder(void **state) {
-    (void)state;
-    /* Every clip is synced to its disk; memory does that faster. */
-    strcpy(folder,
-           access("/dev/shm", W_OK) == 0 ? "/dev/shm/wan-clip-XXXXXX" : "/tmp/wan-clip-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-/* How many entries there are; `clean` removes them. */
-static int entries(bool clean) {
-    DIR *d = opendir(folder);
-    char path[512];
-    int n = 0;
-    for (struct dirent *e; (e = readdir(d)) != NULL;) {
-        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
-            continue;
-        n++;
-        if (clean)
-            remove(strcat(strcat(strcpy(path, folder), "/"), e->d_name));
-    }
-    closedir(d);
-    return n;
-}
-
-static int close_folder(void **state) {
-    (void)state;
-    entries(true);
-    return rmdir(folder);
-}
 
 static uint8_t *load(const char *path, size_t *size) {
     FILE *f = fopen(path, "rb");

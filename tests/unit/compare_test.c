@@ -2,7 +2,6 @@
 /* Clips of every kind read back and compared: what is equal, what is near, what is refused. */
 #include "media/compare.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,43 +16,17 @@
 #include "io/safetensors.h"
 #include "media/clip.h"
 #include "media/picture.h"
+#include "workbench.h"
 
 #define W 64
 #define H 48
 #define BYTES (W * H * 3)
 #define MOST 12 /* frames */
 
-static char folder[64];
-
-static const char *in_folder(const char *name) {
-    static char path[16][512];
-    static int turn;
-    char *p = path[turn++ % 16];
-    snprintf(p, sizeof path[0], "%s/%s", folder, name);
-    return p;
-}
-
-static int open_folder(void **state) {
-    (void)state;
-    strcpy(folder, access("/dev/shm", W_OK) == 0 ? "/dev/shm/wan-compare-XXXXXX"
-                                                 : "/tmp/wan-compare-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
 static int clean(void **state) {
     (void)state;
-    DIR *d = opendir(folder);
-    char path[512];
-    for (struct dirent *e; (e = readdir(d)) != NULL;)
-        if (e->d_name[0] != '.' || strlen(e->d_name) > 2)
-            remove(strcat(strcat(strcpy(path, folder), "/"), e->d_name));
-    closedir(d);
+    entries(true);
     return 0;
-}
-
-static int close_folder(void **state) {
-    clean(state);
-    return rmdir(folder);
 }
 
 /* Smooth colours that move, so that codecs keep them; `off` levels away in every byte. */
