@@ -93,7 +93,7 @@ static void run(compute *c, const conv_args *a) {
     cudaError_t e = cudaSuccess;
     if (a->frames_out * a->dst_h * a->dst_w == 0)
         return;
-    if (a->type != WAN_F16 || d->sm != 90 || !wan_cuda_conv_sm90(d, a, &e))
+    if (!wan_cuda_conv_sm90(d, a, &e))
         e = wan_cuda_conv_any(d, a);
     wan_cuda_ok(c, e, "convolution");
 }

@@ -123,8 +123,8 @@ typedef struct conv_args {
     dtype type; /* of x, past, weight and dst: WAN_F32, WAN_BF16 or WAN_F16 */
 } conv_args;
 
-/* conv_sm90.cu: f16 x, weight and dst; false where the shape is not for it (the generic kernel
- * then runs). */
+/* conv_sm90.cu: f16 x, weight and dst; false where type, shape or device is not for it (the generic
+ * kernel then runs). */
 bool wan_cuda_conv_sm90(const cuda_device *d, const conv_args *a, cudaError_t *e);
 /* conv.cu: any shape and type. */
 cudaError_t wan_cuda_conv_any(const cuda_device *d, const conv_args *a);

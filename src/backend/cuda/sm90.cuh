@@ -80,14 +80,6 @@ static __device__ __forceinline__ void load_pixels(uint32_t to, const CUtensorMa
         : "memory");
 }
 
-static __device__ __forceinline__ void load_box4(uint32_t to, const CUtensorMap *map, uint32_t bar,
-                                                 int x0, int x1, int x2, int x3) {
-    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile"
-                 ".mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(to),
-                 "l"(map), "r"(bar), "r"(x0), "r"(x1), "r"(x2), "r"(x3)
-                 : "memory");
-}
-
 static __device__ __forceinline__ void load_box3(uint32_t to, const CUtensorMap *map, uint32_t bar,
                                                  int x0, int x1, int x2) {
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile"
@@ -109,8 +101,9 @@ static __device__ __forceinline__ void load_box3_all(uint32_t to, const CUtensor
 
 /* --------------------------------------------------------------------------------------- wgmma */
 
-/* Rows of 64 numbers of 16 bits (128 bytes, swizzled as TMA's 128-byte mode does), 8 rows to an atom of 1024
- * bytes, atoms one after another.  Sixteen numbers on: + 2. */
+/* Rows of 64 numbers of 16 bits (128 bytes, swizzled as TMA's 128-byte mode does), 8 rows to
+ * an atom of 1024 bytes, atoms one after another.  Sixteen numbers on: + 2.  It may begin at any
+ * row of an atom. */
 static __device__ __forceinline__ uint64_t matrix_at(uint32_t address) {
     return (uint64_t)((address & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
 }
@@ -135,57 +128,43 @@ template <int n> static __device__ __forceinline__ void hold(float (&d)[n]) {
         asm volatile("" : "+f"(d[i])::"memory");
 }
 
-/* d += A B^T: 64 rows of A, n = 2 * sizeof d / 4 rows of B, 16 columns, f16.  In d[4 j + 2 h + e]
- * is row 16 warp + lane / 4 + 8 h, column 8 j + 2 (lane % 4) + e. */
-#define WGMMA(n, sums, a, b)                                                                       \
-    "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"                                                     \
-    "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {" sums "}, %" #a ", %" #b           \
-    ", p, 1, 1, 0, 0;\n}"
+/* d += A B^T: 64 rows of A, n = sizeof d / 2 rows of B, 16 columns, f16.  In d[4 j + 2 h + e] is
+ * row 16 warp + lane / 4 + 8 h, column 8 j + 2 (lane % 4) + e. */
+#define ADD_PRODUCTS(n, sums, a_at, b_at, ...)                                                     \
+    static __device__ __forceinline__ void add_products(float(&d)[n / 2], uint64_t a,              \
+                                                        uint64_t b) {                              \
+        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"                                    \
+                     "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {" sums "}, %" #a_at  \
+                     ", %" #b_at ", p, 1, 1, 0, 0;\n}"                                             \
+                     : __VA_ARGS__                                                                 \
+                     : "l"(a), "l"(b));                                                            \
+    }
 #define N8 "%0, %1, %2, %3, %4, %5, %6, %7"
 #define N10 N8 ", %8, %9"
 #define TEN(t)                                                                                     \
     ", %" #t "0, %" #t "1, %" #t "2, %" #t "3, %" #t "4, %" #t "5, %" #t "6, %" #t "7, %" #t       \
     "8, %" #t "9"
+#define N60 N10 TEN(1) TEN(2) TEN(3) TEN(4) TEN(5)
 #define D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define D16(i) D4(i), D4(i + 4), D4(i + 8), D4(i + 12)
+#define D64(i) D16(i), D16(i + 16), D16(i + 32), D16(i + 48)
 
-static __device__ __forceinline__ void add_products(float (&d)[8], uint64_t a, uint64_t b) {
-    asm volatile(WGMMA(16, N8, 8, 9) : D4(0), D4(4) : "l"(a), "l"(b));
-}
+ADD_PRODUCTS(16, N8, 8, 9, D4(0), D4(4))
+ADD_PRODUCTS(128, N60 ", %60, %61, %62, %63", 64, 65, D64(0))
+ADD_PRODUCTS(160, N60 TEN(6) TEN(7), 80, 81, D64(0), D16(64))
+ADD_PRODUCTS(256,
+             N60 TEN(6) TEN(7) TEN(8) TEN(9) TEN(10)
+                 TEN(11) ", %120, %121, %122, %123, %124, %125, %126, %127",
+             128, 129, D64(0), D64(64))
 
-static __device__ __forceinline__ void add_products(float (&d)[32], uint64_t a, uint64_t b) {
-    asm volatile(WGMMA(64, N10 TEN(1) TEN(2) ", %30, %31", 32, 33)
-                 : D16(0), D16(16)
-                 : "l"(a), "l"(b));
-}
-
-static __device__ __forceinline__ void add_products(float (&d)[64], uint64_t a, uint64_t b) {
-    asm volatile(WGMMA(128, N10 TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) ", %60, %61, %62, %63", 64, 65)
-                 : D16(0), D16(16), D16(32), D16(48)
-                 : "l"(a), "l"(b));
-}
-
-static __device__ __forceinline__ void add_products(float (&d)[80], uint64_t a, uint64_t b) {
-    asm volatile(WGMMA(160, N10 TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7), 80, 81)
-                 : D16(0), D16(16), D16(32), D16(48), D16(64)
-                 : "l"(a), "l"(b));
-}
-
-static __device__ __forceinline__ void add_products(float (&d)[128], uint64_t a, uint64_t b) {
-    asm volatile(WGMMA(256,
-                       N10 TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(6) TEN(7) TEN(8) TEN(9) TEN(10)
-                           TEN(11) ", %120, %121, %122, %123, %124, %125, %126, %127",
-                       128, 129)
-                 : D16(0), D16(16), D16(32), D16(48), D16(64), D16(80), D16(96), D16(112)
-                 : "l"(a), "l"(b));
-}
-
-#undef WGMMA
+#undef ADD_PRODUCTS
 #undef N8
 #undef N10
+#undef N60
 #undef TEN
 #undef D4
 #undef D16
+#undef D64
 
 /* Registers of this warpgroup's threads from now on. */
 template <int n> static __device__ __forceinline__ void registers_up(void) {

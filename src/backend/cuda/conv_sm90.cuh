@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* conv_sm90.cuh - convolutions in f16 on Hopper: a matrix product over pixels without an
+ * image of columns.
+ *
+ * A tile is 128 MW pixels by N outputs.  Its sum runs over steps of 64 input channels of one
+ * tap.  One thread, the producer, asks the copy engine for pixels and weights; they land in two
+ * rings of stages in shared memory.  Two warpgroups of consumers multiply half of the pixels each,
+ * sums in registers, and store them straight from there, so that one may store while the other
+ * multiplies and the producer is already at the next tile.  Blocks stay and take tile after tile.
+ *
+ * Pixels: a tap's operand is pixels one after another in (t, y, x), read through an im2col tensor
+ * map: the copy engine walks over row and frame ends, and outside the image gives zeros.  With a
+ * stride of 1, a column of zeros is thought to the right of every row: what is left of the first
+ * pixel and right of the last one.  Then the taps of a kernel's row are the same pixels, one
+ * further each, and one stage serves all of them: the matrix unit starts at another row of it.  The
+ * sums in the thought column are thrown away. Frames of x and frames of `past` have a map each.  A
+ * tile that lies over the seam sees the tap twice, each time with zeros where the other map has the
+ * pixels; a tap of which no frame is there is left out.  Channels are the outer loop and taps the
+ * inner one, so that a tile's pixels are still in the L2 cache when the next tap wants them. What
+ * dst holds and is to be added comes by the copy engine too, as stages behind the weights.
+ *
+ * Why these tiles: the matrix unit takes what it multiplies from shared memory, which gives 128
+ * bytes a cycle.  For 64 x 256 pixels and outputs it takes 80 of them; 128 x 256 pixels and weights
+ * coming in are 48 more, or 38 with pixels used three times.  Two blocks in a cluster, each
+ * bringing half of the weights for both, take less from the L2 cache, and power is what limits
+ * this.
+ */
+#ifndef WAN_BACKEND_CUDA_CONV_SM90_CUH
+#define WAN_BACKEND_CUDA_CONV_SM90_CUH
+
+#include "backend/cuda/sm90.cuh"
+#include "backend/cuda/vector.cuh"
+
+#define STEP 64 /* input channels; 128 bytes, a swizzled row */
+#define ROW_BYTES 128
+#define THREADS 384
+#define MAX_TAPS 3  /* in time */
+#define GROUP 16    /* clusters of pixels whose tiles are done together, for the L2 cache */
+#define GROUPS 2    /* of consumers */
+#define OLD_STEP 32 /* outputs of a box of what dst holds; 64 bytes, a swizzled row */
+
+/* A tap in time, in one map: frame t of dst sees frame t + shift of the map. */
+typedef struct source {
+    int map, tap, shift, count;
+} source;
+
+typedef struct conv_job {
+    CUtensorMap weight, old, x[3]; /* x: every frame or the even ones, the odd ones, past */
+    source sources[2 * MAX_TAPS];
+    int n_sources, kh, kw, chunks; /* chunks of STEP channels */
+    int together, pixel_bytes;     /* taps of a row that share a stage of pixels: kw or 1 */
+    int pixels, plane, height, width, padded; /* of dst as this call fills it, rows padded */
+    int clusters, n_tiles;                    /* tiles: clusters of pixels x groups of outputs */
+    int stride, top, left;
+    void *dst; /* its first pixel */
+    const float *bias;
+    int out, channels; /* outputs; of one frame of dst, the others go `part` further on */
+    int64_t part, frame;
+    int row, col;
+    bool add, fetch; /* dst +=: number by number; with `old` */
+} conv_job;
+
+/* Where a block's tile is. */
+typedef struct place {
+    int first_pixel, out; /* out: first output */
+    int first, last;      /* frames of the whole cluster's pixels */
+} place;
+
+template <int ROWS, int N, int CLUSTER>
+static __device__ __forceinline__ place place_of(const conv_job &j, int index, int rank) {
+    int span = GROUP * j.n_tiles, group = index / span * GROUP;
+    int size = min(GROUP, j.clusters - group), r = index % span;
+    int pixel = (group + r % size) * CLUSTER * ROWS;
+    place p;
+    p.first_pixel = pixel + rank * ROWS;
+    p.out = r / size * N;
+    p.first = pixel / j.plane;
+    p.last = (min(pixel + CLUSTER * ROWS, j.pixels) - 1) / j.plane;
+    return p;
+}
+
+static __device__ __forceinline__ bool is_seen(const source &s, const place &p) {
+    return p.last + s.shift >= 0 && p.first + s.shift < s.count;
+}
+
+/* The coordinates of pixel i, -1 the one in front of the first. */
+typedef struct pixel {
+    int t, y, x;
+} pixel;
+
+static __device__ __forceinline__ pixel pixel_of(const conv_job &j, int i) {
+    unsigned from = (unsigned)(i + j.plane), t = from / (unsigned)j.plane;
+    unsigned in_frame = from - t * (unsigned)j.plane, y = in_frame / (unsigned)j.padded;
+    return pixel{(int)t - 1, (int)y, (int)(in_frame - y * (unsigned)j.padded)};
+}
+
+/* Where pixel i goes; NULL: nowhere. */
+static __device__ __forceinline__ f16 *target_of(const conv_job &j, int i) {
+    pixel p = pixel_of(j, i);
+    if (i >= j.pixels || p.x >= j.width)
+        return NULL;
+    return (f16 *)j.dst + p.t * j.frame + p.y * (int64_t)j.row + p.x * (int64_t)j.col;
+}
+
+/* ------------------------------------------------------------------------------------- storing */
+
+/* Among four lanes: v[i] of lane q and v[q] of lane i change places. */
+static __device__ __forceinline__ void transpose4(uint32_t (&v)[4], int q) {
+#pragma unroll
+    for (int bit = 1; bit <= 2; bit *= 2) {
+        bool upper = q & bit;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            if (i & bit)
+                continue;
+            uint32_t got = __shfl_xor_sync(0xffffffffu, upper ? v[i] : v[i + bit], bit);
+            v[i] = upper ? got : v[i];
+            v[i + bit] = upper ? v[i + bit] : got;
+        }
+    }
+}
+
+/* Rows of whole groups of 8 outputs.  Four lanes hold two neighbours each of four such groups;
+ * after a transposition each has one group, 16 bytes, and together they store 64 bytes of a row. */
+template <int MW, int N>
+static __device__ __forceinline__ void store_wide(const conv_job &j, const float (&acc)[MW][N / 2],
+                                                  f16 *const (&to)[2 * MW], int out, int q) {
+#pragma unroll
+    for (int g = 0; g < N / 32; g++) {
+        float2 bias[4];
+#pragma unroll
+        for (int b = 0; b < 4; b++) {
+            int o = out + 32 * g + 8 * b;
+            bias[b] = make_float2(0, 0);
+            if (j.bias && o < j.out)
+                bias[b] = __ldg((const float2 *)(j.bias + o + 2 * q));
+        }
+        int o = out + 32 * g + 8 * q;
+        int64_t at = o < j.channels ? o : o + j.part;
+#pragma unroll
+        for (int r = 0; r < 2 * MW; r++) {
+            uint32_t v[4];
+#pragma unroll
+            for (int b = 0; b < 4; b++) {
+                const float *d = &acc[r / 2][16 * g + 4 * b + 2 * (r % 2)];
+                v[b] = pack_pair<f16>(d[0] + bias[b].x, d[1] + bias[b].y);
+            }
+            transpose4(v, q);
+            if (to[r] && o < j.out)
+                *(uint4 *)(to[r] + at) = make_uint4(v[0], v[1], v[2], v[3]);
+        }
+    }
+}
+
+/* Any number of outputs, one by one. */
+template <int MW, int N>
+static __device__ __forceinline__ void store_each(const conv_job &j, const float (&acc)[MW][N / 2],
+                                                  f16 *const (&to)[2 * MW], int out, int q) {
+#pragma unroll
+    for (int b = 0; b < N / 8; b++)
+#pragma unroll
+        for (int r = 0; r < 2 * MW; r++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                int o = out + 8 * b + 2 * q + e;
+                if (!to[r] || o >= j.out)
+                    continue;
+                f16 *at = to[r] + (o < j.channels ? o : o + j.part);
+                float sum = acc[r / 2][4 * b + 2 * (r % 2) + e];
+                sum += j.bias ? __ldg(j.bias + o) : 0.f;
+                sum += j.add ? to_float(*at) : 0.f;
+                from_float(at, sum);
+            }
+}
+
+template <int MW, int N>
+static __device__ __forceinline__ void store(const conv_job &j, const float (&acc)[MW][N / 2],
+                                             f16 *const (&to)[2 * MW], int out, int q) {
+    if constexpr (N < OLD_STEP)
+        store_each<MW, N>(j, acc, to, out, q);
+    else
+        store_wide<MW, N>(j, acc, to, out, q);
+}
+
+/* -------------------------------------------------------------------------------------- kernel */
+
+/* Stages in the order in which producer and consumers take them. */
+template <int STAGES, int BYTES> struct ring {
+    uint32_t base, barriers;
+    int stage;
+    uint32_t phase;
+
+    __device__ __forceinline__ uint32_t at() const { return base + stage * BYTES; }
+    __device__ __forceinline__ uint32_t full(int s) const { return barriers + 16 * s; }
+    __device__ __forceinline__ uint32_t empty(int s) const { return full(s) + 8; }
+    __device__ __forceinline__ void next() {
+        if (++stage == STAGES) {
+            stage = 0;
+            phase ^= 1;
+        }
+    }
+    __device__ __forceinline__ void begin(int arrivals) const {
+        for (int s = 0; s < STAGES; s++) {
+            barrier_init(full(s), 1);
+            barrier_init(empty(s), arrivals);
+        }
+    }
+    /* The producer's: a free stage, that will be full with so many bytes. */
+    __device__ __forceinline__ uint32_t fill(int bytes) const {
+        barrier_wait(empty(stage), phase ^ 1);
+        barrier_expect(full(stage), bytes);
+        return full(stage);
+    }
+    __device__ __forceinline__ void wait() const { barrier_wait(full(stage), phase); }
+};
+
+/* A and B: stages of pixels and of weights. */
+template <int M, int OUTS, int C, int A, int B> struct tile {
+    static const int MW = M, N = OUTS, CLUSTER = C;
+    static const int ROWS = 64 * GROUPS * M;
+    static const int A_BYTES = (ROWS + 8) * ROW_BYTES, B_BYTES = N * ROW_BYTES;
+    static const int B_ALL = B * B_BYTES, RINGS = B_ALL + A * A_BYTES, BARRIERS = 16 * B;
+    static const int SHARED = 1024 + RINGS + 16 * (A + B);
+    typedef ring<A, A_BYTES> pixel_ring;
+    typedef ring<B, B_BYTES> weight_ring;
+};
+
+/* What dst holds, a stage for 64 pixels. */
+template <class T>
+static __device__ __forceinline__ void bring_old(const conv_job &j, const place &p,
+                                                 typename T::weight_ring &b) {
+    for (int block = 0; block < T::ROWS; block += 64, b.next()) {
+        uint32_t full = b.fill(T::B_BYTES);
+        pixel at = pixel_of(j, p.first_pixel + block);
+        for (int o = 0; o < T::N; o += OLD_STEP)
+            load_pixels(b.at() + o * 128, &j.old, full, p.out + o, at.x, at.y, at.t, 0, 0);
+    }
+}
+
+template <class T>
+static __device__ __forceinline__ void produce(const conv_job &j, typename T::pixel_ring a,
+                                               typename T::weight_ring b, int rank) {
+    const int CLUSTER = T::CLUSTER, share = T::N / CLUSTER; /* of the weight's rows */
+    for (int i = blockIdx.x / CLUSTER; i < j.clusters * j.n_tiles; i += gridDim.x / CLUSTER) {
+        place p = place_of<T::ROWS, T::N, CLUSTER>(j, i, rank);
+        pixel at = pixel_of(j, p.first_pixel - (j.together > 1 ? j.left : 0));
+        int w = j.together > 1 ? at.x : at.x * j.stride - j.left, h = at.y * j.stride - j.top;
+        for (int c = 0; c < j.chunks * STEP; c += STEP)
+            for (int s = 0; s < j.n_sources; s++) {
+                const source &from = j.sources[s];
+                if (!is_seen(from, p))
+                    continue;
+                int row = from.tap * j.kh * j.kw;
+                for (int down = 0; down < j.kh; down++)
+                    for (int right = 0; right < j.kw; right += j.together, a.next()) {
+                        uint32_t full = a.fill(j.pixel_bytes);
+                        load_pixels(a.at(), &j.x[from.map], full, c, w, h, at.t + from.shift, right,
+                                    down);
+                        for (int tap = 0; tap < j.together; tap++, row++, b.next()) {
+                            full = b.fill(T::B_BYTES);
+                            if (CLUSTER == 1)
+                                load_box3(b.at(), &j.weight, full, c, p.out, row);
+                            else
+                                load_box3_all(b.at() + rank * share * ROW_BYTES, &j.weight, full, c,
+                                              p.out + rank * share, row, (1 << CLUSTER) - 1);
+                        }
+                    }
+            }
+        if (T::N >= OLD_STEP && j.fetch)
+            bring_old<T>(j, p, b);
+    }
+}
+
+/* This warp is done with a stage: tells the producers of all blocks that write there. */
+template <int CLUSTER> static __device__ __forceinline__ void release(uint32_t empty, int lane) {
+    if (CLUSTER == 1 && lane == 0)
+        barrier_arrive(empty);
+    if (CLUSTER > 1 && lane < CLUSTER)
+        barrier_arrive_at(empty, (uint32_t)lane);
+}
+
+/* `loads` stages of pixels, each with `together` of weights.  Two steps are under way at any time:
+ * a stage is given back when the step after its last one has begun. */
+template <class T>
+static __device__ __forceinline__ void multiply(float (&acc)[T::MW][T::N / 2], int loads,
+                                                const conv_job &j, typename T::pixel_ring &a,
+                                                typename T::weight_ring &b, int group, int lane) {
+#pragma unroll
+    for (int m = 0; m < T::MW; m++)
+#pragma unroll
+        for (int i = 0; i < T::N / 2; i++)
+            acc[m][i] = 0.f;
+    int a_before = 0, b_before = 0;
+    for (int load = 0; load < loads; load++) {
+        a.wait();
+        uint64_t left = matrix_at(a.at() + group * T::MW * 64 * ROW_BYTES);
+        for (int tap = 0; tap < j.together; tap++, left += ROW_BYTES / 16) {
+            b.wait();
+            uint64_t right = matrix_at(b.at());
+            products_begin();
+#pragma unroll
+            for (int c = 0; c < STEP / 16; c++)
+#pragma unroll
+                for (int m = 0; m < T::MW; m++)
+                    add_products(acc[m], left + 2 * c + m * (64 * ROW_BYTES / 16), right + 2 * c);
+            products_commit();
+            products_wait<1>();
+            if (load || tap)
+                release<T::CLUSTER>(b.empty(b_before), lane);
+            if (load && !tap)
+                release<1>(a.empty(a_before), lane);
+            b_before = b.stage;
+            b.next();
+        }
+        a_before = a.stage;
+        a.next();
+    }
+    products_wait<0>();
+#pragma unroll
+    for (int m = 0; m < T::MW; m++)
+        hold(acc[m]);
+    if (loads) {
+        release<T::CLUSTER>(b.empty(b_before), lane);
+        release<1>(a.empty(a_before), lane);
+    }
+}
+
+/* Every group waits for every stage, so that all agree on whose turn a barrier is at. */
+template <class T>
+static __device__ __forceinline__ void add_old(float (&acc)[T::MW][T::N / 2],
+                                               typename T::weight_ring &b, int group, int lane) {
+    int row = threadIdx.x / 32 % 4 * 16 + lane / 4;
+    for (int g = 0; g < GROUPS; g++)
+#pragma unroll
+        for (int m = 0; m < T::MW; m++, b.next()) {
+            b.wait();
+            uint32_t from = b.at() + row * 64 + lane % 4 * 4;
+#pragma unroll
+            for (int i = 0; i < T::N / 8 && g == group; i++)
+#pragma unroll
+                for (int h = 0; h < 2; h++) {
+                    uint32_t v, turned = (i % 4 ^ row / 2 % 4) * 16;
+                    asm volatile("ld.shared.u32 %0, [%1];"
+                                 : "=r"(v)
+                                 : "r"(from + turned + i / 4 * 4096 + h * 512)
+                                 : "memory");
+                    float low, high;
+                    unpack_pair<f16>(low, high, v);
+                    acc[m][4 * i + 2 * h] += low;
+                    acc[m][4 * i + 2 * h + 1] += high;
+                }
+            __syncwarp();
+            release<T::CLUSTER>(b.empty(b.stage), lane);
+        }
+}
+
+template <class T>
+static __device__ __forceinline__ void consume(const conv_job &j, typename T::pixel_ring a,
+                                               typename T::weight_ring b, int rank) {
+    const int CLUSTER = T::CLUSTER, MW = T::MW;
+    int group = threadIdx.x / 128 - 1, warp = threadIdx.x / 32 % 4;
+    int lane = threadIdx.x % 32, loads = j.chunks * j.kh * (j.kw / j.together);
+    for (int i = blockIdx.x / CLUSTER; i < j.clusters * j.n_tiles; i += gridDim.x / CLUSTER) {
+        place p = place_of<T::ROWS, T::N, CLUSTER>(j, i, rank);
+        f16 *to[2 * MW];
+#pragma unroll
+        for (int h = 0; h < 2 * MW; h++)
+            to[h] = target_of(j, p.first_pixel + (group * MW + h / 2) * 64 + warp * 16 + h % 2 * 8 +
+                                     lane / 4);
+        int seen = 0;
+        for (int s = 0; s < j.n_sources; s++)
+            seen += is_seen(j.sources[s], p);
+        float acc[MW][T::N / 2];
+        multiply<T>(acc, seen * loads, j, a, b, group, lane);
+        if constexpr (T::N >= OLD_STEP)
+            if (j.fetch)
+                add_old<T>(acc, b, group, lane);
+        store<MW, T::N>(j, acc, to, p.out, lane % 4);
+    }
+}
+
+template <class T>
+static __global__ void __launch_bounds__(THREADS, 1)
+    conv_kernel(const __grid_constant__ conv_job j) {
+    extern __shared__ uint8_t shared[];
+    uint32_t base = (shared_address(shared) + 1023) & ~1023u;
+    typename T::weight_ring b = {base, base + T::RINGS, 0, 0};
+    typename T::pixel_ring a = {base + T::B_ALL, base + T::RINGS + T::BARRIERS, 0, 0};
+    int rank = T::CLUSTER == 1 ? 0 : (int)cluster_rank();
+    if (threadIdx.x == 0) {
+        a.begin(4 * GROUPS);
+        b.begin(4 * GROUPS * T::CLUSTER);
+        barrier_init_fence();
+    }
+    if (T::CLUSTER == 1)
+        __syncthreads();
+    else
+        cluster_sync();
+    if (threadIdx.x < 128) {
+        registers_down<40>();
+        if (threadIdx.x == 0)
+            produce<T>(j, a, b, rank);
+    } else {
+        registers_up<232>();
+        consume<T>(j, a, b, rank);
+    }
+    /* No block may leave while the other still writes to it. */
+    if (T::CLUSTER > 1)
+        cluster_sync();
+}
+
+#endif
