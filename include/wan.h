@@ -72,7 +72,9 @@ typedef struct wan_model_options {
     const char *vae;
     const char *tokenizer;
     const char *device;    /* "cpu", "cuda", "cuda:1", ...; NULL or "auto": a GPU if there is one */
-    const char *precision; /* "f32", "bf16", "fp8"; NULL or "auto": f32 on a CPU, bf16 on a GPU */
+    /* Operands of products: "f32", "bf16", "int8" (CPU), "fp8" (GPU). NULL: f32 on a CPU, bf16 on a
+     * GPU.  "auto": the fastest there is whose products are at most 1 % off on this model. */
+    const char *precision;
     uint64_t max_vram;     /* bytes of GPU memory to use at most; 0: what is free */
     int threads;           /* 0: one per core this process may use */
     wan_log_fn log;        /* may be NULL */

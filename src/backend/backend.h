@@ -60,7 +60,10 @@ struct backend {
                             */
     bool own_memory;       /* apart from the host's: weights are copied, and stay between jobs */
     unsigned precisions;   /* 1 << WAN_PRECISION_...: those it has */
-    precision best;        /* what "auto" means */
+    precision best;        /* what nothing said means */
+    /* Those that pay on this machine, fastest first, f32 last; returns how many.  NULL: `best` is
+     * the fastest worth having. */
+    int (*by_speed)(precision list[4]);
     size_t context;        /* memory of its own that a device takes beside tensors, about */
     size_t stream_from;    /* weights of so many bytes can pass through instead of staying... */
     int stream_slots;      /* ...through so many slots of the size of the largest */

@@ -173,6 +173,15 @@ void wan_dit_patch(const dit *m, int64_t patch[3]) {
     memcpy(patch, m->cfg.patch, sizeof m->cfg.patch);
 }
 
+const linear *wan_dit_sample(const dit *m, int i) {
+    const int64_t block[3] = {0, m->cfg.layers / 2, m->cfg.layers - 1};
+    if (i >= 9)
+        return NULL;
+    const dit_block *b = &m->blocks[block[i / 3]];
+    const linear *of[3] = {&b->self.q, &b->up, &b->down};
+    return of[i % 3];
+}
+
 size_t wan_dit_bytes(const dit *m) {
     return sizeof *m + (size_t)m->cfg.layers * sizeof *m->blocks + wan_binder_bytes(m->weights);
 }

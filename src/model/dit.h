@@ -16,6 +16,9 @@ int64_t wan_dit_out_channels(const dit *m);
 int64_t wan_dit_text_dim(const dit *m);
 int64_t wan_dit_layers(const dit *m);
 void wan_dit_patch(const dit *m, int64_t patch[3]);
+/* A few of the matrices, from the first, the middle and the last block, to see what a precision
+ * does to them: i from 0 on, NULL past the last. */
+const linear *wan_dit_sample(const dit *m, int i);
 size_t wan_dit_bytes(const dit *m); /* memory of its own beside the map */
 /* Bytes of weights that a device with memory of its own holds, vectors included. */
 size_t wan_dit_placed(const dit *m);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "pipeline/precision.h"
 #include "weights/layout.h"
 
 const char *wan_version(void) {
@@ -21,29 +22,6 @@ static int usable_cores(void) {
         return CPU_COUNT(&set);
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n > 0 ? (int)n : 1;
-}
-
-static wan_status find_precision(wan_model *m, const char *name, error *err) {
-    static const char *const names[] = {[WAN_PRECISION_F32] = "f32",
-                                        [WAN_PRECISION_BF16] = "bf16",
-                                        [WAN_PRECISION_INT8] = "int8",
-                                        [WAN_PRECISION_FP8] = "fp8"};
-    m->precision = m->be->best;
-    if (!name || !strcmp(name, "auto"))
-        return WAN_OK;
-    for (unsigned p = 0; p < sizeof names / sizeof names[0]; p++)
-        if (!strcmp(name, names[p]) && m->be->precisions >> p & 1) {
-            m->precision = (precision)p;
-            return WAN_OK;
-        }
-    char have[64] = "";
-    for (unsigned p = 0; p < sizeof names / sizeof names[0]; p++)
-        if (m->be->precisions >> p & 1) {
-            size_t at = strlen(have);
-            snprintf(have + at, sizeof have - at, "%s%s", at ? ", " : "", names[p]);
-        }
-    return wan_fail(err, WAN_E_USAGE, "precision %s: device %s computes in %s", name, m->be->name,
-                    have);
 }
 
 /* A copy, or NULL for NULL; *ok falls when memory is short. */
@@ -82,7 +60,7 @@ wan_model *wan_model_begin(const wan_model_options *o, error *err) {
         m->threads = 1024;
     m->max_vram = (size_t)o->max_vram;
     m->be = wan_backend_find(o->device, &m->ordinal, err);
-    if (!m->be || find_precision(m, o->precision, err) || check_exists(m->root, err) ||
+    if (!m->be || wan_precision_choose(m, o->precision, err) || check_exists(m->root, err) ||
         check_exists(m->tokenizer_path, err))
         goto failed;
     for (int p = 0; p < PARTS; p++)

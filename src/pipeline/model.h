@@ -54,6 +54,7 @@ struct wan_model {
     int pieces; /* how finely stages are cut to save scratch, 0: as the backend likes best */
     size_t resident[PARTS]; /* bytes of each part's weights on the device */
     precision precision;
+    bool settle;   /* it is decided when the first stage is planned, precision.h */
     unsigned open; /* NEED_ bits */
     store *store[PARTS];
     tokenizer *tok;

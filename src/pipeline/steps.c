@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pipeline/precision.h"
 #include "pipeline/vram.h"
 
 /* One stage's body: runs on a dry or a real compute; host arrays are only touched on a real one. */
@@ -28,9 +29,9 @@ static wan_status run_stage(wan_model *m, unsigned need, body b, void *arg, cons
                             cost *only, error *err) {
     error local = {0};
     cost known = {0};
+    if (wan_model_require(m, need, &local) || wan_precision_settle(m, &local))
+        return wan_fail(err, local.code, "%s", local.message);
     compute c = wan_compute_plan(m->be, m->precision);
-    if (wan_model_require(m, need, err))
-        return err ? err->code : WAN_E_INTERNAL;
     wan_vram_cut(m, &c);
     c.trace = w && w->trace ? look_away : NULL;
     wan_status status = settle(&c, b(m, &c, arg, &known.own, &local), &local);
