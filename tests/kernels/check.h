@@ -89,6 +89,10 @@ void expect_some(check *t, const char *what, tensor got, const int64_t *at, int6
                  const double *want, const double *tol);
 /* A row of decoded numbers: equal on a CPU; elsewhere code * scale + offset may round once less. */
 void expect_decoded(check *t, const char *what, const float *got, const float *want, int64_t n);
+/* Output of a kernel: n floats, 64-byte aligned, with others around them that must stay as they
+ * are. */
+float *ringed(check *t, int64_t n);
+void expect_ring(check *t, const float *x, int64_t n);
 void expect(check *t, bool ok, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Error of a dot product of n terms in f32 whose absolute values sum to `magnitude`: n roundings

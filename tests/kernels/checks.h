@@ -20,6 +20,11 @@
     C(sums)                                                                                        \
     C(normalise)                                                                                   \
     C(rotate)                                                                                      \
+    /* narrow_check.c */                                                                           \
+    C(to_bf16)                                                                                     \
+    C(pack_bf16)                                                                                   \
+    C(bf16_tile)                                                                                   \
+    C(bf16_tile_speed)                                                                             \
     /* linear_check.c */                                                                           \
     X(linear)                                                                                      \
     X(linear_types)                                                                                \

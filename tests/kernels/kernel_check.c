@@ -10,18 +10,18 @@
 #include "backend/cpu/cpu.h"
 #include "tensor/quants.h"
 
-enum { PAD = 64 }; /* floats around an output that must stay as they are */
+enum { PAD = 64 };
 
 static const float UNTOUCHED = -12345.5f;
 
-static float *ringed(check *t, int64_t n) {
+float *ringed(check *t, int64_t n) {
     float *x = host_alloc(t, sizeof *x * (size_t)(n + 2 * PAD));
     for (int64_t i = 0; i < n + 2 * PAD; i++)
         x[i] = UNTOUCHED;
     return x + PAD;
 }
 
-static void expect_ring(check *t, const float *x, int64_t n) {
+void expect_ring(check *t, const float *x, int64_t n) {
     for (int64_t i = -PAD; i < n + PAD; i++)
         if (i < 0 || i >= n)
             expect(t, x[i] == UNTOUCHED, "element %lld around %lld results was written",

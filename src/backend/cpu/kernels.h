@@ -13,9 +13,14 @@
 #include "tensor/tensor.h"
 
 /* Instruction sets, as bits. */
-enum { CPU_SCALAR = 0, CPU_AVX2 = 1 /* with FMA and F16C */, CPU_AVX512 = 2 /* F, BW, DQ, VL */ };
+enum {
+    CPU_SCALAR = 0,
+    CPU_AVX2 = 1,   /* with FMA and F16C */
+    CPU_AVX512 = 2, /* F, BW, DQ, VL */
+    CPU_BF16 = 4,   /* AVX512-BF16 */
+};
 
-#define CPU_MR_MAX 16 /* rows of a tile, at most */
+#define CPU_MR_MAX 32 /* rows of a tile, at most */
 #define CPU_NR_MAX 64 /* columns of a tile, at most */
 
 typedef struct cpu_kernels {
@@ -33,6 +38,21 @@ typedef struct cpu_kernels {
                          const float *panel);
     /* dst[c * dst_ld + r] = src[r * src_ld + c]. */
     void (*transpose)(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows,
+                      int64_t cols);
+
+    /* Products of bf16 numbers (uint16_t). Panels hold pairs: element (i, j) of [k, nr] is at
+     * panel[(i / 2 * nr + j) * 2 + i % 2]; k is even, an odd depth ends with a zero. */
+    bool fast_bf16; /* there are instructions for it */
+    int bf16_mr;    /* rows of a tile; it has nr columns */
+    /* As gemm_tile, rows <= bf16_mr. Sums in f32, in an order that shapes alone decide; subnormal
+     * operands and results may count as zero. */
+    void (*bf16_tile)(float *dst, int64_t ld, int rows, int cols, const uint16_t *const *a,
+                      int64_t k, const uint16_t *panel, bool add);
+    /* Nearest, ties to even; NaN stays NaN, a subnormal number may become zero. */
+    void (*to_bf16)(uint16_t *dst, const float *src, int64_t n);
+    /* Rows [rows <= nr][cols] of f32 become columns of a 64-byte aligned panel of depth cols, made
+     * even; columns past rows are zero. */
+    void (*pack_bf16)(uint16_t *panel, const float *src, int64_t src_ld, int64_t rows,
                       int64_t cols);
 
     /* One more tile of keys of a running softmax over nr queries side by side: s [keys, nr] are

@@ -4,7 +4,7 @@
 
 #include <immintrin.h>
 
-enum { LANES = 8, MR = 6, NR = 16 };
+enum { LANES = 8, MR = 6, BF16_MR = 4, NR = 16 };
 
 #define WORD static inline __attribute__((always_inline))
 
@@ -58,6 +58,24 @@ WORD vec v_from_i8(const void *p) {
 }
 WORD vec v_from_bytes(__m128i b) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b));
+}
+
+WORD vec v_set_pair(uint32_t x) { return _mm256_castsi256_ps(_mm256_set1_epi32((int)x)); }
+WORD vec v_low(vec pairs) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(pairs), 16));
+}
+WORD vec v_high(vec pairs) {
+    return _mm256_and_ps(pairs, _mm256_castsi256_ps(_mm256_set1_epi32(-65536)));
+}
+WORD void b_store(void *p, vec x) {
+    __m256i u = _mm256_castps_si256(x), one = _mm256_set1_epi32(1);
+    __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), one);
+    __m256i even = _mm256_add_epi32(_mm256_add_epi32(u, _mm256_set1_epi32(0x7fff)), odd);
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    __m256i quiet = _mm256_or_si256(u, _mm256_set1_epi32(0x400000));
+    __m256i b = _mm256_srli_epi32(_mm256_blendv_epi8(even, quiet, nan), 16);
+    __m128i low = _mm256_castsi256_si128(b), high = _mm256_extracti128_si256(b, 1);
+    _mm_storeu_si128(p, _mm_packus_epi32(low, high));
 }
 
 typedef struct wide {

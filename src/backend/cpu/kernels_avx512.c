@@ -4,7 +4,7 @@
 
 #include <immintrin.h>
 
-enum { LANES = 16, MR = 12, NR = 32 };
+enum { LANES = 16, MR = 12, BF16_MR = 12, NR = 32 };
 
 #define WORD static inline __attribute__((always_inline))
 
@@ -54,6 +54,22 @@ WORD vec v_from_i8(const void *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
 }
 WORD vec v_from_bytes(__m128i b) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b)); }
+
+WORD vec v_set_pair(uint32_t x) { return _mm512_castsi512_ps(_mm512_set1_epi32((int)x)); }
+WORD vec v_low(vec pairs) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(pairs), 16));
+}
+WORD vec v_high(vec pairs) {
+    return _mm512_and_ps(pairs, _mm512_castsi512_ps(_mm512_set1_epi32(-65536)));
+}
+WORD void b_store(void *p, vec x) {
+    __m512i u = _mm512_castps_si512(x), one = _mm512_set1_epi32(1);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), one);
+    __m512i even = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
+    __m512i quiet = _mm512_or_si512(u, _mm512_set1_epi32(0x400000));
+    __m512i b = _mm512_mask_mov_epi32(even, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), quiet);
+    _mm256_storeu_si256(p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(b, 16)));
+}
 
 typedef struct wide {
     __m512d s[2];

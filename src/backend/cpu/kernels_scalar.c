@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/half.h"
+
 enum { MR = 4, NR = 16 };
 
 static void gemm_tile_scalar(float *dst, int64_t ld, int rows, int cols, const float *const *a,
@@ -36,6 +38,32 @@ static void transpose_scalar(float *dst, int64_t dst_ld, const float *src, int64
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < cols; c++)
             dst[c * dst_ld + r] = src[r * src_ld + c];
+}
+
+static void bf16_tile_scalar(float *dst, int64_t ld, int rows, int cols, const uint16_t *const *a,
+                             int64_t k, const uint16_t *panel, bool add) {
+    for (int r = 0; r < rows; r++) {
+        float sum[NR] = {0};
+        for (int64_t i = 0; i < k; i++)
+            for (int j = 0; j < NR; j++)
+                sum[j] += wan_brain_to_float(a[r][i]) *
+                          wan_brain_to_float(panel[(i / 2 * NR + j) * 2 + i % 2]);
+        for (int j = 0; j < cols; j++)
+            dst[r * ld + j] = add ? dst[r * ld + j] + sum[j] : sum[j];
+    }
+}
+
+static void to_bf16_scalar(uint16_t *dst, const float *src, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = wan_brain_from_float(src[i]);
+}
+
+static void pack_bf16_scalar(uint16_t *panel, const float *src, int64_t src_ld, int64_t rows,
+                             int64_t cols) {
+    memset(panel, 0, sizeof *panel * (size_t)((cols + 1) / 2 * 2 * NR));
+    for (int64_t j = 0; j < rows; j++)
+        for (int64_t i = 0; i < cols; i++)
+            panel[(i / 2 * NR + j) * 2 + i % 2] = wan_brain_from_float(src[j * src_ld + i]);
 }
 
 static void softmax_tile_scalar(float *s, int64_t keys, float *max, float *sum, float *factor) {
@@ -110,6 +138,10 @@ void wan_cpu_kernels_init(cpu_kernels *k, unsigned have) {
         .gemm_tile = gemm_tile_scalar,
         .gemm_columns = gemm_columns_scalar,
         .transpose = transpose_scalar,
+        .bf16_mr = MR,
+        .bf16_tile = bf16_tile_scalar,
+        .to_bf16 = to_bf16_scalar,
+        .pack_bf16 = pack_bf16_scalar,
         .softmax_tile = softmax_tile_scalar,
         .scale_columns = scale_columns_scalar,
         .gelu_tanh = gelu_tanh_scalar,

@@ -6,7 +6,8 @@
  * (n < LANES) v_add v_sub v_mul v_div v_max (b when a is NaN) v_fma (a b + c) v_fnma (c - a b)
  * v_round v_below (x < limit ? a : b)   v_unless_below (x < limit ? 0 : a)   v_power (2^n for whole
  * n, -126..127) v_even v_odd v_swap (within pairs)   v_fmaddsub (a b - c, a b + c) v_from_f16
- * v_from_bf16 v_from_i8 (from memory) v_from_bytes (kernels_unpack.h) wide, w_zero w_add (sum += x)
+ * v_from_bf16 v_from_i8 (from memory) v_from_bytes (kernels_unpack.h) v_set_pair v_low
+ * v_high b_store (kernels_bf16.h, with BF16_MR) wide, w_zero w_add (sum += x)
  * w_add_square w_total: sums in double Results depend on the values alone, not on where in a row
  * they stand. */
 #ifndef WAN_BACKEND_CPU_KERNELS_VECTOR_H
@@ -100,34 +101,11 @@ static void gemm_columns(float *dst, int64_t ld, int rows, const float *a, int64
 #undef CASE
 }
 
-INLINE void transpose_8x8(float *dst, int64_t dst_ld, const float *src, int64_t src_ld) {
-    __m256 a[8], b[8];
-    for (int i = 0; i < 8; i += 2) { /* pairs of rows: elements 0 1 4 5, 2 3 6 7, interleaved */
-        __m256 x = _mm256_loadu_ps(src + i * src_ld), y = _mm256_loadu_ps(src + (i + 1) * src_ld);
-        a[i] = _mm256_unpacklo_ps(x, y);
-        a[i + 1] = _mm256_unpackhi_ps(x, y);
-    }
-    for (int i = 0; i < 8; i += 4) { /* fours of rows: b[i + c] holds columns c and c + 4 */
-        b[i + 0] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
-        b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
-        b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
-        b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
-    }
-    for (int c = 0; c < 4; c++) {
-        _mm256_storeu_ps(dst + c * dst_ld, _mm256_permute2f128_ps(b[c], b[c + 4], 0x20));
-        _mm256_storeu_ps(dst + (c + 4) * dst_ld, _mm256_permute2f128_ps(b[c], b[c + 4], 0x31));
-    }
-}
+#include "backend/cpu/kernels_transpose.h"
 
 static void transpose(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows,
                       int64_t cols) {
-    int64_t whole_rows = rows & ~(int64_t)7, whole_cols = cols & ~(int64_t)7;
-    for (int64_t c = 0; c < whole_cols; c += 8)
-        for (int64_t r = 0; r < whole_rows; r += 8)
-            transpose_8x8(dst + c * dst_ld + r, dst_ld, src + r * src_ld + c, src_ld);
-    for (int64_t c = 0; c < cols; c++)
-        for (int64_t r = c < whole_cols ? whole_rows : 0; r < rows; r++)
-            dst[c * dst_ld + r] = src[r * src_ld + c];
+    transpose_words((char *)dst, 4 * dst_ld, (const char *)src, 4 * src_ld, rows, cols);
 }
 
 /* exp for x <= 0 to about an ulp: x = n ln 2 + r with |r| <= ln(2) / 2, exp(r) = 1 + r + r^2 q(r)
@@ -186,6 +164,7 @@ static void scale_columns(float *x, int64_t rows, const float *factor) {
     }
 }
 
+#include "backend/cpu/kernels_bf16.h"
 #include "backend/cpu/kernels_unpack.h"
 
 INLINE vec v_silu(vec x) {
@@ -269,6 +248,10 @@ INLINE void fill_table(cpu_kernels *k) {
         .gemm_tile = gemm_tile,
         .gemm_columns = gemm_columns,
         .transpose = transpose,
+        .bf16_mr = BF16_MR,
+        .bf16_tile = bf16_tile,
+        .to_bf16 = to_bf16,
+        .pack_bf16 = pack_bf16,
         .softmax_tile = softmax_tile,
         .scale_columns = scale_columns,
         .gelu_tanh = gelu_tanh,

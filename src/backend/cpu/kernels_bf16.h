@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kernels_bf16.h - bf16 products by multiply-adds of f32, part of kernels_vector.h and in its
+ * words. For machines without instructions for them.  A 32-bit lane holds a pair of bf16 numbers;
+ * v_low and v_high make each of the two a float, which is exact.  b_store rounds LANES floats to
+ * bf16; BF16_MR rows by NR sums, 4 halves of a panel's row and 2 of a pair fit the registers. */
+#ifndef WAN_BACKEND_CPU_KERNELS_BF16_H
+#define WAN_BACKEND_CPU_KERNELS_BF16_H
+
+INLINE vec set_pair(const uint16_t *p) {
+    uint32_t pair;
+    memcpy(&pair, p, sizeof pair);
+    return v_set_pair(pair);
+}
+
+INLINE vec load_pairs(const uint16_t *p) {
+    return v_load((const float *)(const void *)p);
+}
+
+INLINE void tile_bf16(int rows, int halves, float *dst, int64_t ld, int cols,
+                      const uint16_t *const *a, int64_t k, const uint16_t *panel, bool add) {
+    vec s[BF16_MR][2];
+    for (int r = 0; r < rows; r++)
+        s[r][0] = s[r][1] = v_zero();
+    for (int64_t i = 0; i < k; i += 2, panel += 2 * NR) {
+        vec p0 = load_pairs(panel), p1 = halves == 2 ? load_pairs(panel + 2 * LANES) : p0;
+        vec low0 = v_low(p0), high0 = v_high(p0), low1 = v_low(p1), high1 = v_high(p1);
+        for (int r = 0; r < rows; r++) {
+            vec pair = set_pair(a[r] + i), x = v_low(pair), y = v_high(pair);
+            s[r][0] = v_fma(y, high0, v_fma(x, low0, s[r][0]));
+            if (halves == 2)
+                s[r][1] = v_fma(y, high1, v_fma(x, low1, s[r][1]));
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        store_tile_row(dst + r * ld, s[r][0], s[r][1], cols, add);
+}
+
+static void bf16_tile(float *dst, int64_t ld, int rows, int cols, const uint16_t *const *a,
+                      int64_t k, const uint16_t *panel, bool add) {
+    /* clang-format off */
+#define CASE(R) case R <= BF16_MR ? R : -R: tile_bf16(R <= BF16_MR ? R : 1, 2, dst, ld, cols, a, k, panel, add); break;
+#define CASE_HALF(R) case R <= BF16_MR ? R : -R: tile_bf16(R <= BF16_MR ? R : 1, 1, dst, ld, cols, a, k, panel, add); break;
+    /* clang-format on */
+    if (cols > LANES)
+        switch (rows) { EACH_ROWS(CASE) }
+    else
+        switch (rows) { EACH_ROWS(CASE_HALF) }
+#undef CASE
+#undef CASE_HALF
+}
+
+static void to_bf16(uint16_t *dst, const float *src, int64_t n) {
+    for (; n >= LANES; n -= LANES, src += LANES, dst += LANES)
+        b_store(dst, v_load(src));
+    if (n) {
+        uint16_t rest[LANES];
+        b_store(rest, v_load_part(src, (int)n));
+        memcpy(dst, rest, sizeof *dst * (size_t)n);
+    }
+}
+
+static void pack_bf16(uint16_t *panel, const float *src, int64_t src_ld, int64_t rows,
+                      int64_t cols) {
+    enum { PIECE = 128 }; /* columns rounded at a time */
+    uint16_t some[NR * PIECE];
+    if (rows < NR)
+        memset(panel, 0, sizeof *panel * (size_t)((cols + 1) / 2 * 2 * NR));
+    for (int64_t at = 0; at < cols; at += PIECE) {
+        int64_t n = cols - at < PIECE ? cols - at : PIECE;
+        for (int64_t r = 0; r < rows; r++) {
+            to_bf16(some + r * PIECE, src + r * src_ld + at, n);
+            if (n % 2)
+                some[r * PIECE + n] = 0;
+        }
+        transpose_words((char *)(panel + at * NR), 4 * NR, (const char *)some, sizeof *some * PIECE,
+                        rows, (n + 1) / 2);
+    }
+}
+
+#endif
