@@ -17,11 +17,9 @@ fi
 bad=0
 faults=$(mktemp)
 trap 'rm -f "$faults"' EXIT
-# kernels_vector.h and kernels_unpack.h are the body of each vector kernel file, which defines the
-# vector type first.
+# kernels_*.h are parts of the vector kernel files, which define the vector type first.
 # shellcheck disable=SC2086
-for header in $(set -f; find include src -name '*.h' ! -name kernels_vector.h ! -name kernels_unpack.h \
-    $without | sort); do
+for header in $(set -f; find include src -name '*.h' ! -name 'kernels_*.h' $without | sort); do
     # shellcheck disable=SC2086
     echo "#include \"${header#*/}\"" | ${CC:-cc} -std=c11 -Wstrict-prototypes $flags -x c - 2> "$faults" || {
         head -n 10 "$faults"

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* AVX2 with FMA and F16C: 16 registers of 8 floats. */
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/kernels_transpose.h"
+#include "backend/cpu/kernels_x86.h"
 
 #include <immintrin.h>
 
@@ -56,9 +58,10 @@ WORD vec v_from_bf16(const void *p) {
 WORD vec v_from_i8(const void *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p)));
 }
-WORD vec v_from_bytes(__m128i b) {
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b));
+WORD vec v_from_codes(codes c, int from) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(c_from(c, from)));
 }
+WORD vec v_set_f16(uint16_t h) { return v_set(_cvtsh_ss(h)); }
 
 WORD vec v_set_pair(uint32_t x) { return _mm256_castsi256_ps(_mm256_set1_epi32((int)x)); }
 WORD vec v_low(vec pairs) {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* AVX-512 F, BW, DQ, VL: 32 registers of 16 floats. */
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/kernels_transpose.h"
+#include "backend/cpu/kernels_x86.h"
 
 #include <immintrin.h>
 
@@ -53,7 +55,10 @@ WORD vec v_from_bf16(const void *p) {
 WORD vec v_from_i8(const void *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p)));
 }
-WORD vec v_from_bytes(__m128i b) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(b)); }
+WORD vec v_from_codes(codes c, int from) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(c_from(c, from)));
+}
+WORD vec v_set_f16(uint16_t h) { return v_set(_cvtsh_ss(h)); }
 
 WORD vec v_set_pair(uint32_t x) { return _mm512_castsi512_ps(_mm512_set1_epi32((int)x)); }
 WORD vec v_low(vec pairs) {

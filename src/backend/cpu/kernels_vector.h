@@ -6,8 +6,8 @@
  * (n < LANES) v_add v_sub v_mul v_div v_max (b when a is NaN) v_fma (a b + c) v_fnma (c - a b)
  * v_round v_below (x < limit ? a : b)   v_unless_below (x < limit ? 0 : a)   v_power (2^n for whole
  * n, -126..127) v_even v_odd v_swap (within pairs)   v_fmaddsub (a b - c, a b + c) v_from_f16
- * v_from_bf16 v_from_i8 (from memory) v_from_bytes (kernels_unpack.h) v_set_pair v_low
- * v_high b_store (kernels_bf16.h, with BF16_MR) wide, w_zero w_add (sum += x)
+ * v_from_bf16 v_from_i8 (from memory) transpose_words (kernels_transpose.h) the words of
+ * kernels_unpack.h v_set_pair v_low v_high b_store (kernels_bf16.h, with BF16_MR) wide, w_zero w_add (sum += x)
  * w_add_square w_total: sums in double Results depend on the values alone, not on where in a row
  * they stand. */
 #ifndef WAN_BACKEND_CPU_KERNELS_VECTOR_H
@@ -100,8 +100,6 @@ static void gemm_columns(float *dst, int64_t ld, int rows, const float *a, int64
     switch (rows) { EACH_ROWS(CASE) }
 #undef CASE
 }
-
-#include "backend/cpu/kernels_transpose.h"
 
 static void transpose(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows,
                       int64_t cols) {
