@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# setup.sh build|check|fuzz - installs what a build, or the tests, need and this machine does not
+# setup.sh build|check|fuzz|arm - installs what a build, or the tests, need and this machine does not
 # have. Looks for commands, pkg-config modules and Python modules, not for packages, so anything
 # that provides them will do. Installs with apt-get as root or through sudo; where neither works it
 # says what is missing and exits with 1.
@@ -31,12 +31,16 @@ check command python3 python3
 check numpy numpy python3-numpy
 fuzz command clang clang
 fuzz command llvm-symbolizer llvm
+arm command aarch64-linux-gnu-gcc gcc-aarch64-linux-gnu
+arm arm-header assert.h libc6-dev-arm64-cross
+arm command qemu-aarch64 qemu-user
 '
 
 present() {
     case $1 in
     command) command -v "$2" > /dev/null 2>&1 ;;
     header) echo "#include <$2>" | cc -E -o /dev/null - 2> /dev/null ;;
+    arm-header) echo "#include <$2>" | aarch64-linux-gnu-gcc -E -o /dev/null - 2> /dev/null ;;
     module) pkg-config --exists "$2" 2> /dev/null ;;
     numpy) "$here/python.sh" -c 'import numpy' > /dev/null 2>&1 ;;
     esac
