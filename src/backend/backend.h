@@ -17,6 +17,12 @@ typedef struct device_options {
     logger log;  /* what was found and chosen */
 } device_options;
 
+/* What a device can do at most in a second: operations on registers alone, all threads together, and
+ * bytes read and written by a copy through memory.  0: not known. */
+typedef struct device_peak {
+    double flops, bytes;
+} device_peak;
+
 /* What a weight is to the ops. */
 typedef enum weight_use {
     WAN_USE_MATRIX,
@@ -100,6 +106,8 @@ struct backend {
      * has held so far, without its context.  NULL: it is the host's. */
     size_t (*available)(void *device);
     size_t (*held_most)(void *device);
+    /* Measured when called, in some hundredths of a second and up to 256 MiB.  NULL: not known. */
+    device_peak (*peak)(void *device, precision p);
     /* Type and so bytes of what place makes. NULL: place copies nothing. */
     dtype (*placed_type)(precision p, tensor host, weight_use use);
     workspace_sizes workspace; /* functions may be NULL: none is needed */

@@ -7,5 +7,7 @@
 
 uint64_t wan_memory_resident(void); /* now */
 uint64_t wan_memory_peak(void);     /* most so far */
+/* From now on "so far" begins here, where the kernel allows it. */
+void wan_memory_peak_restart(void);
 
 #endif

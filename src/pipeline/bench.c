@@ -12,6 +12,7 @@
 
 #include "base/memory.h"
 #include "pipeline/job.h"
+#include "pipeline/precision.h"
 #include "pipeline/steps.h"
 #include "pipeline/synthetic.h"
 #include "pipeline/vram.h"
@@ -23,7 +24,9 @@ typedef struct bench_run {
     wan_model *m;
     const bench_options *o;
     json_t *stages;
-    double seconds; /* of all stages together */
+    double seconds;        /* of all stages together */
+    uint64_t peak, active; /* resident: at most, and after the run */
+    device_peak limit[2];  /* of this machine: products; convolutions */
     int64_t shape[4];
     watcher w;
 } bench_run;
@@ -182,12 +185,13 @@ static wan_status bench_decode(bench_run *r, cost *only, error *err) {
 static const struct {
     const char *name;
     unsigned need;
+    bool conv; /* its work is convolutions */
     wan_status (*run)(bench_run *r, cost *only, error *err);
 } stages[] = {
-    {"text", NEED_TEXT, bench_text},
-    {"encode", NEED_VAE, bench_encode},
-    {"dit", NEED_DIT, bench_dit},
-    {"decode", NEED_VAE, bench_decode},
+    {"text", NEED_TEXT, false, bench_text},
+    {"encode", NEED_VAE, true, bench_encode},
+    {"dit", NEED_DIT, false, bench_dit},
+    {"decode", NEED_VAE, true, bench_decode},
 };
 
 #define STAGES (sizeof stages / sizeof stages[0])
@@ -200,6 +204,7 @@ static bool wanted(const bench_options *o, size_t i) {
 typedef struct measured {
     cost cost;
     double first, wall[1000], cpu[1000];
+    uint64_t peak; /* resident at most while it ran */
     int runs;
 } measured;
 
@@ -216,10 +221,14 @@ static double median(const double *x, int n) {
 }
 
 static wan_status run_once(bench_run *r, size_t i, measured *m, error *err) {
+    wan_memory_peak_restart();
     clocks a = now();
     if (stages[i].run(r, NULL, err))
         return err->code;
     clocks b = now();
+    uint64_t peak = wan_memory_peak();
+    if (m->peak < peak)
+        m->peak = peak;
     if (m->runs == 0)
         m->first = b.wall - a.wall;
     int at = m->runs > 0 && r->o->repeat > 0 ? m->runs - 1 : 0; /* the first does not count */
@@ -229,16 +238,47 @@ static wan_status run_once(bench_run *r, size_t i, measured *m, error *err) {
     return WAN_OK;
 }
 
+/* Seconds that the machine's arithmetic or its memory takes at least, whichever is more; 0: not
+ * known. */
+static double floor_seconds(const bench_run *r, size_t i, const cost *c) {
+    const device_peak *limit = &r->limit[stages[i].conv];
+    double work = limit->flops > 0 ? c->flops / limit->flops : 0;
+    double traffic = limit->bytes > 0 ? c->bytes / limit->bytes : 0;
+    return work > traffic ? work : traffic;
+}
+
 static void add_stage(bench_run *r, size_t i, const measured *m) {
     int n = m->runs > 1 ? m->runs - 1 : 1;
     double cpu = median(m->cpu, n), wall = median(m->wall, n);
+    double least = floor_seconds(r, i, &m->cost);
+    json_t *s =
+        json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I}", "name", stages[i].name,
+                  "seconds", wall, "first_seconds", m->first, "cpu_seconds", cpu, "flops",
+                  m->cost.flops, "bytes", m->cost.bytes, "gflops_per_cpu_second",
+                  cpu > 0 ? m->cost.flops / cpu * 1e-9 : 0.0, "peak_bytes", (json_int_t)m->peak,
+                  "planned_bytes", (json_int_t)(m->cost.scratch + m->cost.own));
+    if (least > 0) {
+        json_object_set_new(s, "floor_seconds", json_real(least));
+        json_object_set_new(s, "fraction_of_floor", json_real(wall > 0 ? least / wall : 0));
+    }
     r->seconds += wall;
-    json_array_append_new(
-        r->stages, json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "name", stages[i].name,
-                             "seconds", wall, "first_seconds", m->first, "cpu_seconds", cpu,
-                             "flops", m->cost.flops, "bytes", m->cost.bytes,
-                             "gflops_per_cpu_second", cpu > 0 ? m->cost.flops / cpu * 1e-9 : 0.0,
-                             "planned_bytes", (json_int_t)(m->cost.scratch + m->cost.own)));
+    json_array_append_new(r->stages, s);
+}
+
+/* After the run, so that what this takes is in no stage's figures. */
+static void measure_limits(bench_run *r) {
+    const wan_model *m = r->m;
+    bool conv[2] = {false};
+    for (size_t i = 0; i < STAGES; i++)
+        conv[stages[i].conv] |= wanted(r->o, i);
+    if (!m->be->peak || !m->device)
+        return;
+    /* int8 is for matrix products; convolutions then take the next narrower numbers there are. */
+    precision p[2] = {m->precision,
+                      m->precision == WAN_PRECISION_INT8 ? WAN_PRECISION_BF16 : m->precision};
+    for (int i = 0; i < 2; i++)
+        if (conv[i])
+            r->limit[i] = i && conv[0] && p[0] == p[1] ? r->limit[0] : m->be->peak(m->device, p[i]);
 }
 
 /* Whether each stage, alone on the device, would be whole there. */
@@ -265,6 +305,7 @@ static wan_status run_stages(bench_run *r, error *err) {
     measured *m = calloc(STAGES, sizeof *m);
     if (!m)
         return wan_fail(err, WAN_E_MEMORY, "out of memory for the figures");
+    r->peak = wan_memory_peak();
     wan_vram_settle(r->m, fit_stages, r, err);
     for (int n = 0; n <= r->o->repeat && !err->code; n++)
         for (size_t i = 0; i < STAGES && !err->code; i++) {
@@ -276,9 +317,15 @@ static wan_status run_stages(bench_run *r, error *err) {
                 break;
             run_once(r, i, &m[i], err);
         }
-    for (size_t i = 0; i < STAGES && !err->code; i++)
+    r->active = wan_memory_resident();
+    if (!err->code)
+        measure_limits(r);
+    for (size_t i = 0; i < STAGES && !err->code; i++) {
         if (wanted(r->o, i))
             add_stage(r, i, &m[i]);
+        if (r->peak < m[i].peak)
+            r->peak = m[i].peak;
+    }
     free(m);
     return err->code;
 }
@@ -305,6 +352,20 @@ static uint64_t model_bytes(const wan_model *m) {
     return bytes;
 }
 
+static json_t *result(const bench_run *r, double load_seconds) {
+    const wan_model *m = r->m;
+    json_t *out = json_pack("{s:s, s:s, s:i, s:f, s:O, s:f, s:I, s:I, s:I}", "device", m->be->name,
+                            "precision", wan_precision_name(m->precision), "threads", m->threads,
+                            "load_seconds", load_seconds, "stages", r->stages, "job_seconds",
+                            r->seconds, "model_bytes", (json_int_t)model_bytes(m), "active_bytes",
+                            (json_int_t)r->active, "peak_rss", (json_int_t)r->peak);
+    if (out && m->device && m->be->held_most)
+        json_object_set_new(
+            out, "peak_vram",
+            json_integer((json_int_t)(m->be->held_most(m->device) + m->be->context)));
+    return out;
+}
+
 json_t *wan_bench(const wan_model_options *model, const bench_options *o, error *err) {
     error local = {0};
     bench_run r = {
@@ -325,14 +386,7 @@ json_t *wan_bench(const wan_model_options *model, const bench_options *o, error 
     if (!local.code)
         run_stages(&r, &local);
     if (!local.code)
-        out = json_pack(
-            "{s:f, s:O, s:f, s:I, s:I, s:I}", "load_seconds", b.wall - a.wall, "stages", r.stages,
-            "job_seconds", r.seconds, "model_bytes", (json_int_t)model_bytes(r.m), "active_bytes",
-            (json_int_t)wan_memory_resident(), "peak_rss", (json_int_t)wan_memory_peak());
-    if (out && r.m->device && r.m->be->held_most)
-        json_object_set_new(
-            out, "device_peak",
-            json_integer((json_int_t)(r.m->be->held_most(r.m->device) + r.m->be->context)));
+        out = result(&r, b.wall - a.wall);
     json_decref(r.stages);
     wan_model_close(r.m);
     if (local.code)

@@ -24,9 +24,14 @@ typedef struct bench_options {
 wan_status wan_bench_files(const char *kind, dtype type, int layers, char *folder, size_t size,
                            error *err);
 
-/* {"load_seconds", "stages": [{"name", "seconds", "cpu_seconds", "flops", "bytes",
- * "gflops_per_cpu_second", "planned_bytes", "first_seconds"}], "job_seconds" (sum of the stages'),
- * "model_bytes", "active_bytes" (resident after the run), "peak_rss", and on a GPU "device_peak"}.  The caller owns it.  NULL on failure. */
+/* {"device", "precision", "threads", "load_seconds", "stages": [{"name", "seconds", "cpu_seconds"
+ * (user and system), "flops", "bytes" (operands once, results once), "floor_seconds" (of the
+ * device's measured arithmetic or memory, whichever is more; absent where not known),
+ * "fraction_of_floor" (floor_seconds / seconds), "peak_bytes" (resident at most while it ran),
+ * "planned_bytes" (its scratch and vectors, beside mapped weights), "gflops_per_cpu_second",
+ * "first_seconds"}], "job_seconds" (sum of the stages'), "model_bytes" (of files), "active_bytes"
+ * (resident after the run), "peak_rss", and on a GPU "peak_vram"}.  The caller owns it.  NULL on
+ * failure. */
 json_t *wan_bench(const wan_model_options *model, const bench_options *o, error *err);
 
 #endif

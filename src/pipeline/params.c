@@ -115,8 +115,8 @@ static const param table[] = {
       "after the first run so many more, with everything loaded; seconds are then their median" },
     { "max-seconds",  0,   PARAM_REAL,    AT(max_seconds),   1e-3, 1e9, "S",       G_BENCH, BEN, false,
       "no-go, and exit status 1, if the stages take longer together" },
-    { "max-rss",      0,   PARAM_REAL,    AT(max_rss),       1e-3, 1e9, "MIB",     G_BENCH, BEN, false,
-      "no-go, and exit status 1, if more memory was resident at any time" },
+    { "max-rss",      0,   PARAM_BYTES,   AT(max_rss),       1 << 20, 0, "SIZE",   G_BENCH, BEN, false,
+      "no-go, and exit status 1, if more memory was resident at any time: 6G, 800M, or a number of MiB" },
 
     { "each",         0,   PARAM_PATH,    AT(each),          0, 0,     "WHAT",    G_QUALITY, QUA, false,
       "a line for each chunk (what one latent frame decodes to: the first frame, then four at a time), each frame, or none "
@@ -279,6 +279,8 @@ static wan_status set_bytes(uint64_t *to, const param *p, const char *text, erro
     if (unit) {
         v *= pow(1024, (double)(unit - units + 1));
         stop++;
+    } else if (stop && !*stop && p->min > 0) {
+        v *= p->min;
     }
     if (!stop || errno ||
         (*stop && strcasecmp(stop, "B") && (!unit || strcasecmp(stop, "iB"))) || !(v >= 1) ||
@@ -438,7 +440,8 @@ const char *wan_param_text(const request *r, const param *p, char buffer[PARAM_T
         snprintf(buffer, PARAM_TEXT_MAX, "%dx%d", r->clip.width, r->clip.height);
         return r->clip.width > 0 && r->clip.height > 0 ? buffer : NULL;
     case PARAM_BYTES:
-        snprintf(buffer, PARAM_TEXT_MAX, "%" PRIu64, *(const uint64_t *)field);
+        snprintf(buffer, PARAM_TEXT_MAX, "%" PRIu64 "%s", *(const uint64_t *)field,
+                 p->min > 0 ? "B" : "");
         return *(const uint64_t *)field ? buffer : NULL;
     case PARAM_RATE:
         return rate_text(*(const rate *)field, buffer);

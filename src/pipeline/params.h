@@ -37,7 +37,8 @@ typedef struct request {
     const char *recipe, *licence, *base_model; /* of convert */
     const char *synthetic, *stage;    /* of bench */
     int layers, repeat;
-    double max_seconds, max_rss; /* budgets of bench, with model.max_vram; 0: none.  RSS in MiB */
+    double max_seconds; /* budgets of bench, with model.max_vram; 0: none */
+    uint64_t max_rss;
 
     const char *sheet, *each; /* of quality */
     int amplify;
@@ -52,7 +53,7 @@ typedef enum param_type {
     PARAM_REAL,
     PARAM_SEED, /* 64 bits; -1 is a random one */
     PARAM_SIZE, /* WIDTHxHEIGHT */
-    PARAM_BYTES, /* 12G, 800M or a number of bytes */
+    PARAM_BYTES, /* 12G, 800M or a number of `min` bytes, 0 for one */
     PARAM_RATE, /* 24, 23.976 or 24000/1001 */
     PARAM_SAMPLER,
     PARAM_SHAPE /* C,F,h,w */

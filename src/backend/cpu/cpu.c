@@ -104,6 +104,7 @@ const backend wan_backend_cpu = {
     .upload = device_copy,
     .download = device_copy,
     .place = device_place,
+    .peak = wan_cpu_peak,
     .op =
         {
             .linear = wan_cpu_linear,

@@ -49,6 +49,9 @@ void wan_cpu_unpack_row(const cpu_kernels *k, const linear *l, float *dst, int64
 /* x = act(x + bias); bias may be NULL. */
 void wan_cpu_finish(const cpu_kernels *k, float *x, const float *bias, int64_t n, activation act);
 
+/* peak.c */
+device_peak wan_cpu_peak(void *device, precision p);
+
 /* linear.c, attention.c */
 void wan_cpu_linear(compute *c, tensor dst, tensor x, const linear *l, activation act);
 void wan_cpu_attention(compute *c, tensor dst, tensor q, tensor k, tensor v, const attention *a);

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+wan_unit_test(peak wan_backend_cpu)
