@@ -25,6 +25,9 @@
     C(pack_bf16)                                                                                   \
     C(bf16_tile)                                                                                   \
     C(bf16_tile_speed)                                                                             \
+    C(int8_rows)                                                                                   \
+    C(int8_tile)                                                                                   \
+    C(int8_tile_speed)                                                                             \
     /* linear_check.c */                                                                           \
     X(linear)                                                                                      \
     X(linear_types)                                                                                \

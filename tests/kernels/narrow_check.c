@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CPU kernels of bf16 products, against double precision and the scalar twin. */
+/* CPU kernels of bf16 and int8 products, against double precision and the scalar twin. */
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -43,6 +43,23 @@ CHECK(to_bf16) {
     }
 }
 
+static void check_pairs(check *t, int64_t rows, int64_t cols, int64_t ld) {
+    int nr = t->k->nr;
+    uint16_t *src = host_alloc(t, sizeof *src * (size_t)(rows * ld + 1));
+    float *ring = ringed(t, cols * nr / 2);
+    const uint16_t *got = (const void *)ring;
+    for (int64_t i = 0; i < rows * ld; i++)
+        src[i] = (uint16_t)random_int(t, 65536);
+    t->k->pack_pairs((uint16_t *)ring, src, ld, rows, cols);
+    for (int64_t i = 0; i < cols * nr; i++) {
+        int64_t j = i / 2 % nr, at = i / 2 / nr * 2 + i % 2;
+        uint16_t want = j < rows ? src[j * ld + at] : 0;
+        expect(t, got[i] == want, "(%lld, %lld) of [%lld, %lld] is %#x, not %#x", (long long)at,
+               (long long)j, (long long)cols, (long long)rows, got[i], want);
+    }
+    expect_ring(t, ring, cols * nr / 2);
+}
+
 CHECK(pack_bf16) {
     int nr = t->k->nr;
     for (int64_t rows = 0; rows <= nr; rows += rows < 9 ? 1 : 3)
@@ -62,6 +79,7 @@ CHECK(pack_bf16) {
                            (double)want);
                 }
             expect_ring(t, ring, depth * nr / 2);
+            check_pairs(t, rows, depth, ld + 1);
         }
 }
 
@@ -159,4 +177,202 @@ CHECK(bf16_tile_speed) {
     for (bench b = bench_begin(t, label, 2.0 * mr * nr * K * TILES, 0); bench_next(&b);)
         for (int i = 0; i < TILES; i++)
             t->k->bf16_tile(dst, nr, mr, nr, row, K, panel, false);
+}
+
+/* ---------------------------------------------------------------------------------------- int8 */
+
+enum { GROUP = 32 };
+
+/* What kernels.h says of one group, in double. */
+static float quantised(const float *x, int64_t n, int *code) {
+    float top = 0;
+    bool bad = false;
+    for (int64_t i = 0; i < n; i++) {
+        bad |= !isfinite(x[i]);
+        top = fmaxf(top, fabsf(x[i]));
+    }
+    for (int i = 0; i < GROUP; i++)
+        code[i] = 0;
+    if (bad || top < 0x1p-100f)
+        return bad ? NAN : 0;
+    for (int64_t i = 0; i < n; i++)
+        code[i] = (int)nearbyint((double)(x[i] * (127 / top)));
+    return top / 127;
+}
+
+/* Rows of one side of a product, as the kernels make them; codes and scales beside them. */
+typedef struct side {
+    char *rows; /* [count, groups] */
+    size_t stride;
+    int *code;    /* [count, groups, GROUP] */
+    float *scale; /* [count, groups] */
+    int64_t groups;
+} side;
+
+static side new_side(check *t, int64_t count, int64_t n) {
+    side s = {.groups = (n + GROUP - 1) / GROUP};
+    s.stride = t->k->int8_row * (size_t)s.groups + 4;
+    s.rows = host_alloc(t, s.stride * (size_t)count);
+    s.code = host_alloc(t, sizeof *s.code * (size_t)(count * s.groups * GROUP));
+    s.scale = host_alloc(t, sizeof *s.scale * (size_t)(count * s.groups));
+    return s;
+}
+
+static side side_of_floats(check *t, int64_t count, int64_t n, const float *x) {
+    side s = new_side(t, count, n);
+    for (int64_t r = 0; r < count; r++) {
+        t->k->to_int8(s.rows + (size_t)r * s.stride, x + r * n, n);
+        for (int64_t g = 0; g < s.groups; g++) {
+            int64_t at = r * s.groups + g, rest = n - g * GROUP;
+            s.scale[at] =
+                quantised(x + r * n + g * GROUP, rest < GROUP ? rest : GROUP, s.code + at * GROUP);
+        }
+    }
+    return s;
+}
+
+/* The worst codes, -128 and 127, among any others. */
+static side side_of_codes(check *t, int64_t count, int64_t n, bool blocks) {
+    side s = new_side(t, count, n);
+    int8_t *q = host_alloc(t, (size_t)(s.groups * (GROUP + 2)));
+    for (int64_t r = 0; r < count; r++) {
+        int worst = (int)random_int(t, 3); /* all the lowest, all the highest, any */
+        char *to = s.rows + (size_t)r * s.stride;
+        for (int64_t i = 0; i < s.groups * GROUP; i++)
+            s.code[r * s.groups * GROUP + i] = i >= n  ? 0
+                                               : worst ? 255 * (worst - 1) - 128
+                                                       : (int)random_int(t, 256) - 128;
+        for (int64_t g = 0; g < s.groups; g++) {
+            uint16_t half = (uint16_t)(0x3000 + (blocks ? random_int(t, 1024) : 0));
+            int64_t at = r * s.groups + g;
+            int8_t *block = q + g * (blocks ? GROUP + 2 : GROUP);
+            s.scale[at] = wan_half_to_float(half);
+            if (blocks)
+                memcpy(block, &half, 2);
+            for (int i = 0; i < GROUP; i++)
+                block[i + (blocks ? 2 : 0)] = (int8_t)s.code[at * GROUP + i];
+        }
+        if (blocks)
+            t->k->int8_from_q8_0(to, q, s.groups);
+        else
+            t->k->int8_from_codes(to, q, s.scale[r * s.groups], n);
+    }
+    return s;
+}
+
+/* A group times a group is exact but for the scales' product; so is what a tile makes of one. */
+static double group_sum(const side *a, int64_t r, const side *b, int64_t j, int64_t g) {
+    int64_t x = r * a->groups + g, y = j * b->groups + g, whole = 0;
+    for (int i = 0; i < GROUP; i++)
+        whole += a->code[x * GROUP + i] * b->code[y * GROUP + i];
+    return (double)whole * a->scale[x] * b->scale[y];
+}
+
+static void *panel_of(check *t, const side *b, int64_t cols) {
+    size_t bytes = t->k->int8_panel * (size_t)b->groups;
+    float *ring = ringed(t, (int64_t)(bytes / sizeof *ring));
+    t->k->pack_int8(ring, b->rows, b->stride, cols, b->groups);
+    expect_ring(t, ring, (int64_t)(bytes / sizeof *ring));
+    return ring;
+}
+
+static void int8_tile_case(check *t, const side *a, int rows, const side *b, int cols, bool add) {
+    int64_t ld = cols + 3;
+    float *got = ringed(t, rows * ld);
+    const void *row[CPU_MR_MAX], *panel = panel_of(t, b, cols);
+    double *want = host_alloc(t, sizeof *want * (size_t)(rows * ld)),
+           *tol = host_alloc(t, sizeof *tol * (size_t)(rows * ld));
+    for (int r = 0; r < rows; r++) {
+        row[r] = a->rows + (size_t)r * a->stride;
+        for (int j = 0; j < ld; j++) {
+            double old = j < cols && add ? (got[r * ld + j] = (float)random_normal(t)) : 0;
+            double sum = 0, magnitude = fabs(old);
+            for (int64_t g = 0; j < cols && g < a->groups; g++) {
+                double part = group_sum(a, r, b, j, g);
+                sum += part;
+                magnitude += fabs(part);
+            }
+            want[r * ld + j] = j < cols ? old + sum : got[r * ld + j];
+            tol[r * ld + j] = j < cols ? tol_dot(a->groups, magnitude) + FLT_MIN : 0;
+        }
+    }
+    t->k->int8_tile(got, ld, rows, cols, row, a->groups, panel, add);
+    expect_close(t, "tile", got, want, rows * ld, tol, 1);
+    expect_ring(t, got, rows * ld);
+}
+
+CHECK(int8_tile) {
+    static const int64_t depth[] = {1, 32, 45, 96, 544};
+    int mr = t->k->int8_mr, nr = t->k->nr;
+    expect(t, mr <= CPU_MR_MAX, "a tile of %d rows", mr);
+    for (size_t d = 0; d < COUNT(depth); d++) {
+        int64_t k = depth[d];
+        float *x = host_alloc(t, sizeof *x * (size_t)(CPU_MR_MAX * k)),
+              *w = host_alloc(t, sizeof *w * (size_t)(CPU_NR_MAX * k));
+        fill_floats(t, x, mr * k, d % 2 ? NORMAL : MIXED);
+        fill_floats(t, w, nr * k, NORMAL);
+        side a = side_of_floats(t, mr, k, x), b = side_of_floats(t, nr, k, w),
+             codes = side_of_codes(t, nr, k, false), more = side_of_codes(t, mr, k, false);
+        for (int rows = 1; rows <= mr; rows++)
+            for (int cols = 1; cols <= nr; cols += cols < 4 ? 1 : 3)
+                int8_tile_case(t, &a, rows, &b, cols == nr - 1 ? nr : cols, (rows + cols) % 2);
+        int8_tile_case(t, &a, mr, &codes, nr, false);
+        int8_tile_case(t, &more, mr, &codes, nr, true);
+        if (k % GROUP)
+            continue;
+        side blocks = side_of_codes(t, nr, k, true), rows = side_of_codes(t, mr, k, true);
+        int8_tile_case(t, &a, mr, &blocks, nr, true);
+        int8_tile_case(t, &rows, mr, &b, nr, false);
+    }
+}
+
+/* Codes and scales of rows, seen through products with a unit: a column that is 1 in one place. */
+CHECK(int8_rows) {
+    int nr = t->k->nr;
+    float x[GROUP];
+    for (int round = 0; round < 200; round++) {
+        double size = ldexp(1, (int)random_int(t, 250) - 125);
+        for (int i = 0; i < GROUP; i++)
+            x[i] = (float)(size * random_normal(t));
+        if (round % 8 == 1) /* half-way between codes */
+            for (int i = 0; i < GROUP; i++)
+                x[i] = (float)ldexp(i ? (double)(2 * i + 1) : 254, round % 100 - 50);
+        if (round % 16 == 3)
+            x[round % GROUP] = round % 32 == 3 ? INFINITY : NAN;
+        side a = side_of_floats(t, 1, GROUP, x);
+        for (int at = 0; at < GROUP; at += nr) {
+            float *units = host_alloc(t, sizeof *units * (size_t)(nr * GROUP)),
+                  *got = ringed(t, nr);
+            memset(units, 0, sizeof *units * (size_t)(nr * GROUP));
+            for (int j = 0; j < nr && at + j < GROUP; j++)
+                units[j * GROUP + at + j] = 1;
+            side b = side_of_floats(t, nr, GROUP, units);
+            t->k->int8_tile(got, nr, 1, nr, (const void *const[]){a.rows}, 1, panel_of(t, &b, nr),
+                            false);
+            for (int j = 0; j < nr; j++) {
+                float want = (float)group_sum(&a, 0, &b, j, 0);
+                expect(t,
+                       isnan(want) ? isnan(got[j]) : fabsf(got[j] - want) <= fabsf(want) * 0x1p-22f,
+                       "%.9g of %.9g becomes %.9g, expected %.9g", (double)x[(at + j) % GROUP],
+                       size, (double)got[j], (double)want);
+            }
+        }
+    }
+}
+
+CHECK(int8_tile_speed) {
+    enum { K = 512, TILES = 64 };
+    int mr = t->k->int8_mr, nr = t->k->nr;
+    if (!t->bench)
+        return;
+    side a = side_of_codes(t, mr, K, true), b = side_of_codes(t, nr, K, true);
+    float *dst = host_alloc(t, sizeof *dst * (size_t)(mr * nr));
+    const void *row[CPU_MR_MAX], *panel = panel_of(t, &b, nr);
+    for (int r = 0; r < mr; r++)
+        row[r] = a.rows + (size_t)r * a.stride;
+    char label[64];
+    snprintf(label, sizeof label, "int8 tile %d x %d, depth %d", mr, nr, K);
+    for (bench timer = bench_begin(t, label, 2.0 * mr * nr * K * TILES, 0); bench_next(&timer);)
+        for (int i = 0; i < TILES; i++)
+            t->k->int8_tile(dst, nr, mr, nr, row, a.groups, panel, false);
 }

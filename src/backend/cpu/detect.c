@@ -9,6 +9,23 @@ static bool has_f16c(void) {
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
+/* What compilers' tests know by too many names, or not at all. */
+static unsigned detect_narrow(unsigned have) {
+    enum { VNNI = 1 << 11, AVXVNNI = 1 << 4, BF16 = 1 << 5 };
+    unsigned leaves, b, c, d, more = 0;
+    if (!__get_cpuid_count(7, 0, &leaves, &b, &c, &d))
+        return have;
+    if ((have & CPU_AVX512) && (c & VNNI))
+        have |= CPU_VNNI;
+    if (leaves >= 1 && __get_cpuid_count(7, 1, &more, &b, &c, &d)) {
+        if ((have & CPU_AVX2) && (more & AVXVNNI))
+            have |= CPU_AVXVNNI;
+        if ((have & CPU_AVX512) && (more & BF16))
+            have |= CPU_BF16;
+    }
+    return have;
+}
+
 unsigned wan_cpu_detect(void) {
     unsigned have = CPU_SCALAR;
     __builtin_cpu_init();
@@ -20,7 +37,7 @@ unsigned wan_cpu_detect(void) {
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
         have |= CPU_AVX512;
-    return have;
+    return detect_narrow(have);
 }
 #else
 unsigned wan_cpu_detect(void) {

@@ -18,6 +18,8 @@ enum {
     CPU_AVX2 = 1,   /* with FMA and F16C */
     CPU_AVX512 = 2, /* F, BW, DQ, VL */
     CPU_BF16 = 4,   /* AVX512-BF16 */
+    CPU_VNNI = 8,   /* AVX512-VNNI */
+    CPU_AVXVNNI = 16,
 };
 
 #define CPU_MR_MAX 32 /* rows of a tile, at most */
@@ -54,6 +56,30 @@ typedef struct cpu_kernels {
      * even; columns past rows are zero. */
     void (*pack_bf16)(uint16_t *panel, const float *src, int64_t src_ld, int64_t rows,
                       int64_t cols);
+    /* The same from rows of bf16; cols is even. */
+    void (*pack_pairs)(uint16_t *panel, const uint16_t *src, int64_t src_ld, int64_t rows,
+                       int64_t cols);
+
+    /* Products of 8-bit codes in groups of 32 along k, each with a scale. How a set keeps a group is
+     * its own business: rows are made by the three calls below, panels from rows. */
+    bool fast_int8;
+    int int8_mr;
+    size_t int8_row, int8_panel; /* bytes of a group of a row; of the nr columns of a panel */
+    /* n numbers to ceil(n / 32) groups, the last filled up with zeros: scale = max |x| / 127, code =
+     * x / scale to nearest.  A group below 2^-100 counts as zero; one that holds an infinity or a
+     * NaN gets the scale NaN, and so do the sums that it is part of. */
+    void (*to_int8)(void *row, const float *src, int64_t n);
+    /* Blocks as they are: their codes and scales. */
+    void (*int8_from_q8_0)(void *row, const void *src, int64_t groups);
+    /* n codes of one scale. */
+    void (*int8_from_codes)(void *row, const int8_t *src, float scale, int64_t n);
+    /* Rows [rows <= nr] of groups, `stride` bytes apart, become columns; those past rows are zero.
+     * panel is 64-byte aligned. */
+    void (*pack_int8)(void *panel, const void *src, size_t stride, int64_t rows, int64_t groups);
+    /* As gemm_tile, rows <= int8_mr.  Sums are exact within a group; those of the groups, times both
+     * scales, are f32. */
+    void (*int8_tile)(float *dst, int64_t ld, int rows, int cols, const void *const *a,
+                      int64_t groups, const void *panel, bool add);
 
     /* One more tile of keys of a running softmax over nr queries side by side: s [keys, nr] are
      * logits and become exp(s - max); max and sum [nr] are carried on, and factor [nr] is what
@@ -90,5 +116,9 @@ void wan_cpu_kernels_init(cpu_kernels *k, unsigned have);
 /* The part of each instruction set's file; called by wan_cpu_kernels_init. */
 void wan_cpu_kernels_avx2(cpu_kernels *k);
 void wan_cpu_kernels_avx512(cpu_kernels *k);
+void wan_cpu_kernels_avx512bf16(cpu_kernels *k);
+void wan_cpu_kernels_avx512vnni(cpu_kernels *k);
+void wan_cpu_kernels_avxvnni(cpu_kernels *k);
+void wan_cpu_kernels_scalar_int8(cpu_kernels *k);
 
 #endif

@@ -59,22 +59,6 @@ static void to_bf16(uint16_t *dst, const float *src, int64_t n) {
     }
 }
 
-static void pack_bf16(uint16_t *panel, const float *src, int64_t src_ld, int64_t rows,
-                      int64_t cols) {
-    enum { PIECE = 128 }; /* columns rounded at a time */
-    uint16_t some[NR * PIECE];
-    if (rows < NR)
-        memset(panel, 0, sizeof *panel * (size_t)((cols + 1) / 2 * 2 * NR));
-    for (int64_t at = 0; at < cols; at += PIECE) {
-        int64_t n = cols - at < PIECE ? cols - at : PIECE;
-        for (int64_t r = 0; r < rows; r++) {
-            to_bf16(some + r * PIECE, src + r * src_ld + at, n);
-            if (n % 2)
-                some[r * PIECE + n] = 0;
-        }
-        transpose_words((char *)(panel + at * NR), 4 * NR, (const char *)some, sizeof *some * PIECE,
-                        rows, (n + 1) / 2);
-    }
-}
+#include "backend/cpu/kernels_pairs.h"
 
 #endif

@@ -66,6 +66,14 @@ static void pack_bf16_scalar(uint16_t *panel, const float *src, int64_t src_ld, 
             panel[(i / 2 * NR + j) * 2 + i % 2] = wan_brain_from_float(src[j * src_ld + i]);
 }
 
+static void pack_pairs_scalar(uint16_t *panel, const uint16_t *src, int64_t src_ld, int64_t rows,
+                              int64_t cols) {
+    memset(panel, 0, sizeof *panel * (size_t)(cols * NR));
+    for (int64_t j = 0; j < rows; j++)
+        for (int64_t i = 0; i < cols; i++)
+            panel[(i / 2 * NR + j) * 2 + i % 2] = src[j * src_ld + i];
+}
+
 static void softmax_tile_scalar(float *s, int64_t keys, float *max, float *sum, float *factor) {
     for (int j = 0; j < NR; j++) {
         float top = max[j], total = 0;
@@ -142,6 +150,7 @@ void wan_cpu_kernels_init(cpu_kernels *k, unsigned have) {
         .bf16_tile = bf16_tile_scalar,
         .to_bf16 = to_bf16_scalar,
         .pack_bf16 = pack_bf16_scalar,
+        .pack_pairs = pack_pairs_scalar,
         .softmax_tile = softmax_tile_scalar,
         .scale_columns = scale_columns_scalar,
         .gelu_tanh = gelu_tanh_scalar,
@@ -151,11 +160,18 @@ void wan_cpu_kernels_init(cpu_kernels *k, unsigned have) {
         .normalise = normalise_scalar,
         .rotate = rotate_scalar,
     };
+    wan_cpu_kernels_scalar_int8(k);
 #if defined(__x86_64__)
     if (have & CPU_AVX2)
         wan_cpu_kernels_avx2(k);
+    if (have & CPU_AVXVNNI)
+        wan_cpu_kernels_avxvnni(k);
     if (have & CPU_AVX512)
         wan_cpu_kernels_avx512(k);
+    if (have & CPU_BF16)
+        wan_cpu_kernels_avx512bf16(k);
+    if (have & CPU_VNNI)
+        wan_cpu_kernels_avx512vnni(k);
 #else
     (void)have;
 #endif

@@ -16,20 +16,7 @@
 #include <math.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE void store_tile_row(float *dst, vec s0, vec s1, int cols, bool add) {
-    if (cols == NR) {
-        v_store(dst, add ? v_add(v_load(dst), s0) : s0);
-        v_store(dst + LANES, add ? v_add(v_load(dst + LANES), s1) : s1);
-        return;
-    }
-    for (int at = 0; at < cols; at += LANES) {
-        int n = cols - at < LANES ? cols - at : LANES;
-        vec s = at ? s1 : s0;
-        v_store_part(dst + at, add ? v_add(v_load_part(dst + at, n), s) : s, n);
-    }
-}
+#include "backend/cpu/kernels_tile.h"
 
 /* `rows` and `halves` (of NR) are constants where this is used, so the sums live in registers: a
  * step is `halves` loads of the panel, `rows` broadcasts and rows * halves multiply-adds. */
@@ -71,12 +58,6 @@ INLINE void tile_columns(int rows, float *dst, int64_t ld, const float *a, int64
         v_store(dst + r * ld + LANES, s[r][1]);
     }
 }
-
-/* One case for each number of rows; the ones past MR are never asked for and vanish. */
-/* clang-format off */
-#define EACH_ROWS(CASE) \
-    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
-/* clang-format on */
 
 static void gemm_tile(float *dst, int64_t ld, int rows, int cols, const float *const *a, int64_t k,
                       const float *panel, bool add) {
@@ -250,6 +231,7 @@ INLINE void fill_table(cpu_kernels *k) {
         .bf16_tile = bf16_tile,
         .to_bf16 = to_bf16,
         .pack_bf16 = pack_bf16,
+        .pack_pairs = pack_pairs,
         .softmax_tile = softmax_tile,
         .scale_columns = scale_columns,
         .gelu_tanh = gelu_tanh,

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* AVX512-BF16: 24 sums, two halves of a panel's row and a pair of a row fit the 32 registers. */
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/kernels_transpose.h"
+#include "backend/cpu/kernels_words_avx512.h"
+
+#include "backend/cpu/kernels_tile.h"
+
+enum { BF16_MR = 12 };
+
+WORD __m512bh load_pairs(const void *p) {
+    return (__m512bh)_mm512_loadu_si512(p);
+}
+
+/* The same pair in every lane. */
+WORD __m512bh set_pair(const uint16_t *p) {
+    uint32_t pair;
+    memcpy(&pair, p, sizeof pair);
+    return (__m512bh)_mm512_set1_epi32((int)pair);
+}
+
+/* A step of a pair is `halves` loads, `rows` broadcasts and rows * halves VDPBF16PS. */
+INLINE void tile(int rows, int halves, float *dst, int64_t ld, int cols, const uint16_t *const *a,
+                 int64_t k, const uint16_t *panel, bool add) {
+    vec s[BF16_MR][2];
+    for (int r = 0; r < rows; r++)
+        s[r][0] = s[r][1] = v_zero();
+    for (int64_t i = 0; i < k; i += 2, panel += 2 * NR) {
+        __m512bh p0 = load_pairs(panel), p1 = halves == 2 ? load_pairs(panel + 2 * LANES) : p0;
+        for (int r = 0; r < rows; r++) {
+            __m512bh x = set_pair(a[r] + i);
+            s[r][0] = _mm512_dpbf16_ps(s[r][0], x, p0);
+            if (halves == 2)
+                s[r][1] = _mm512_dpbf16_ps(s[r][1], x, p1);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        store_tile_row(dst + r * ld, s[r][0], s[r][1], cols, add);
+}
+
+static void bf16_tile(float *dst, int64_t ld, int rows, int cols, const uint16_t *const *a,
+                      int64_t k, const uint16_t *panel, bool add) {
+    /* clang-format off */
+#define CASE(R) case R: tile(R, 2, dst, ld, cols, a, k, panel, add); break;
+#define CASE_HALF(R) case R: tile(R, 1, dst, ld, cols, a, k, panel, add); break;
+    /* clang-format on */
+    if (cols > LANES)
+        switch (rows) { EACH_ROWS(CASE) }
+    else
+        switch (rows) { EACH_ROWS(CASE_HALF) }
+#undef CASE
+#undef CASE_HALF
+}
+
+static void to_bf16(uint16_t *dst, const float *src, int64_t n) {
+    for (; n >= LANES; n -= LANES, src += LANES, dst += LANES)
+        _mm256_storeu_si256((__m256i *)(void *)dst, (__m256i)_mm512_cvtneps_pbh(v_load(src)));
+    if (n) {
+        __m256i rest = (__m256i)_mm512_cvtneps_pbh(v_load_part(src, (int)n));
+        _mm256_mask_storeu_epi16(dst, first_lanes((int)n), rest);
+    }
+}
+
+#include "backend/cpu/kernels_pairs.h"
+
+void wan_cpu_kernels_avx512bf16(cpu_kernels *k) {
+    k->fast_bf16 = true;
+    k->bf16_mr = BF16_MR;
+    k->bf16_tile = bf16_tile;
+    k->to_bf16 = to_bf16;
+    k->pack_bf16 = pack_bf16;
+    k->pack_pairs = pack_pairs;
+}
