@@ -1,10 +1,84 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "backend/cpu/cpu.h"
+#include "base/half.h"
+
+/* Of a tile whose column j has logits s: what softmax_bf16 says of it against 2^x in double. */
+static void expect_weights(check *t, const float *s, const uint16_t *panel, int64_t keys, int j,
+                           float old, float max, float factor, double *sum) {
+    int nr = t->k->nr;
+    double top = old, scale;
+    for (int64_t i = 0; i < keys; i++)
+        top = fmax(top, s[i * nr + j]);
+    expect(t, (double)max == top, "maximum of column %d is %g, not %g", j, (double)max, top);
+
+    scale = exp2((double)old - top);
+    expect(t, fabs(factor - scale) <= scale * 0x1p-13 + FLT_MIN, "factor %d is %.9g, not %.9g", j,
+           (double)factor, scale);
+    *sum *= factor;
+    for (int64_t i = 0; i < keys + keys % 2; i++) {
+        double want = i < keys ? exp2((double)s[i * nr + j] - top) : 0;
+        float got = wan_brain_to_float(panel[(i / 2 * nr + j) * 2 + i % 2]);
+        expect(t, i < keys ? fabs(got - want) <= want * (0x1p-8 + 0x1p-13) + FLT_MIN : got == 0,
+               "weight %lld of column %d is %.9g, not %.9g", (long long)i, j, (double)got, want);
+        *sum += got;
+    }
+}
+
+static void softmax_bf16_case(check *t, int64_t tiles, int64_t keys, double spread) {
+    int nr = t->k->nr;
+    int64_t n = keys * nr, pairs = (keys + 1) / 2 * nr;
+    float *s = host_alloc(t, sizeof *s * (size_t)n), *max = ringed(t, nr), *sum = ringed(t, nr),
+          *factor = ringed(t, nr), *panel = ringed(t, pairs), old[CPU_NR_MAX];
+    double want[CPU_NR_MAX] = {0};
+    for (int j = 0; j < nr; j++) {
+        max[j] = -INFINITY;
+        sum[j] = 0;
+    }
+    for (int64_t tile = 0; tile < tiles; tile++) {
+        for (int64_t i = 0; i < n; i++)
+            s[i] = (float)(spread * random_normal(t));
+        memcpy(old, max, sizeof *old * (size_t)nr);
+        t->k->softmax_bf16((uint16_t *)panel, s, keys, max, sum, factor);
+        for (int j = 0; j < nr; j++) {
+            expect_weights(t, s, (const uint16_t *)panel, keys, j, old[j], max[j], factor[j],
+                           &want[j]);
+            expect(t, fabs(sum[j] - want[j]) <= want[j] * (double)(keys + 8) * 0x1p-24,
+                   "sum %d of rounded weights is %.9g, not %.9g", j, (double)sum[j], want[j]);
+            want[j] = sum[j];
+        }
+    }
+    expect_ring(t, panel, pairs);
+    expect_ring(t, max, nr);
+    expect_ring(t, sum, nr);
+    expect_ring(t, factor, nr);
+}
+
+CHECK(softmax_bf16) {
+    softmax_bf16_case(t, 1, 1, 1);
+    softmax_bf16_case(t, 3, 1, 10);
+    softmax_bf16_case(t, 4, 96, 3);
+    softmax_bf16_case(t, 2, 17, 300);
+    softmax_bf16_case(t, 2, 5, 0);
+    softmax_bf16_case(t, 2, 6, 1e8);
+    float *s = host_alloc(t, sizeof *s * 2 * CPU_NR_MAX),
+          *state = host_alloc(t, sizeof *s * 3 * CPU_NR_MAX);
+    uint16_t *panel = host_alloc(t, sizeof *panel * 2 * CPU_NR_MAX);
+    for (int j = 0; j < 2 * CPU_NR_MAX; j++)
+        s[j] = j % 3 ? 1 : NAN;
+    for (int j = 0; j < 3 * CPU_NR_MAX; j++)
+        state[j] = 0;
+    t->k->softmax_bf16(panel, s, 2, state, state + CPU_NR_MAX, state + 2 * CPU_NR_MAX);
+    for (int j = 0; j < t->k->nr; j++)
+        expect(t, isnan(state[CPU_NR_MAX + j]) == (isnan(s[j]) || isnan(s[t->k->nr + j])),
+               "a sum of NaN is %g", (double)state[CPU_NR_MAX + j]);
+}
 
 static void attention_case(check *t, attention_shape s) {
     size_t mark = wan_mark(t->c);
@@ -51,8 +125,16 @@ CHECK(attention) {
         {193, 193, 1, 128, 1, true, 30}, {130, 250, 1, 258, 3, false, 1},
         {401, 150, 1, 16, 1, true, 1},   {5, 100, 1, 1000, 1, false, 1},
     };
+    static const attention_shape more_on_cpu[] = {
+        {37, 61, 3, 33, 1, true, 2},
+        {9, 1, 2, 7, 1, false, 1},
+        {65, 145, 1, 1, 1, false, 1},
+        {21, 99, 1, 1024, 1, false, 1},
+    };
     for (size_t i = 0; i < COUNT(shapes); i++)
         attention_case(t, shapes[i]);
+    for (size_t i = 0; t->k && i < COUNT(more_on_cpu); i++)
+        attention_case(t, more_on_cpu[i]);
 }
 
 /* A head that does not fit the work space is an error, not a crash. */

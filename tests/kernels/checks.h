@@ -35,6 +35,7 @@
     C(linear_threads)                                                                              \
     X(linear_speed)                                                                                \
     /* attention_check.c */                                                                        \
+    C(softmax_bf16)                                                                                \
     B(attention)                                                                                   \
     C(attention_threads)                                                                           \
     X(attention_speed)                                                                             \

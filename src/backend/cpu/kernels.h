@@ -86,6 +86,11 @@ typedef struct cpu_kernels {
      * earlier results must be multiplied by. All 64-byte aligned.  max starts at -INFINITY, sum at
      * 0. */
     void (*softmax_tile)(float *s, int64_t keys, float *max, float *sum, float *factor);
+    /* The same for logits in units of ln 2 and weights 2^(s - max) in bf16, written to a panel of
+     * pairs [keys, made even, nr]. sum is that of the rounded weights: what rounding adds to them
+     * all then cancels, and a mean of equal values is that value. */
+    void (*softmax_bf16)(uint16_t *panel, const float *s, int64_t keys, float *max, float *sum,
+                         float *factor);
     /* x[r * nr + j] *= factor[j]; 64-byte aligned. */
     void (*scale_columns)(float *x, int64_t rows, const float *factor);
 

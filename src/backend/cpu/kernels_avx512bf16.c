@@ -63,6 +63,25 @@ static void to_bf16(uint16_t *dst, const float *src, int64_t n) {
 
 #include "backend/cpu/kernels_pairs.h"
 
+WORD vec v_scale2(vec a, vec n) {
+    return _mm512_scalef_ps(a, n);
+}
+
+WORD vec v_pairs(vec low, vec high) {
+    const __m512i order =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    __m512i each = (__m512i)_mm512_cvtne2ps_pbh(high, low); /* all of low, then all of high */
+    return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, each));
+}
+
+WORD vec v_add_pairs(vec sum, vec pairs) {
+    const __m512bh ones = (__m512bh)_mm512_set1_epi32(0x3f803f80);
+    return _mm512_dpbf16_ps(sum, (__m512bh)_mm512_castps_si512(pairs), ones);
+}
+
+#include "backend/cpu/kernels_softmax.h"
+
 void wan_cpu_kernels_avx512bf16(cpu_kernels *k) {
     k->fast_bf16 = true;
     k->bf16_mr = BF16_MR;
@@ -70,4 +89,5 @@ void wan_cpu_kernels_avx512bf16(cpu_kernels *k) {
     k->to_bf16 = to_bf16;
     k->pack_bf16 = pack_bf16;
     k->pack_pairs = pack_pairs;
+    k->softmax_bf16 = softmax_bf16;
 }

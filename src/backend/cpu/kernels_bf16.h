@@ -61,4 +61,25 @@ static void to_bf16(uint16_t *dst, const float *src, int64_t n) {
 
 #include "backend/cpu/kernels_pairs.h"
 
+INLINE vec v_scale2(vec a, vec n) {
+    return v_mul(a, v_power(n));
+}
+
+INLINE vec v_pairs(vec low, vec high) {
+    uint16_t a[LANES], b[LANES], pairs[2 * LANES];
+    b_store(a, low);
+    b_store(b, high);
+    for (int i = 0; i < LANES; i++) {
+        pairs[2 * i] = a[i];
+        pairs[2 * i + 1] = b[i];
+    }
+    return load_pairs(pairs);
+}
+
+INLINE vec v_add_pairs(vec sum, vec pairs) {
+    return v_add(v_add(sum, v_low(pairs)), v_high(pairs));
+}
+
+#include "backend/cpu/kernels_softmax.h"
+
 #endif

@@ -89,6 +89,23 @@ static void softmax_tile_scalar(float *s, int64_t keys, float *max, float *sum, 
     }
 }
 
+static void softmax_bf16_scalar(uint16_t *panel, const float *s, int64_t keys, float *max,
+                                float *sum, float *factor) {
+    for (int j = 0; j < NR; j++) {
+        float top = max[j], total = 0;
+        for (int64_t i = 0; i < keys; i++)
+            top = fmaxf(top, s[i * NR + j]);
+        for (int64_t i = 0; i < keys + keys % 2; i++) {
+            uint16_t weight = i < keys ? wan_brain_from_float(exp2f(s[i * NR + j] - top)) : 0;
+            panel[(i / 2 * NR + j) * 2 + i % 2] = weight;
+            total += wan_brain_to_float(weight);
+        }
+        factor[j] = exp2f(max[j] - top);
+        sum[j] = sum[j] * factor[j] + total;
+        max[j] = top;
+    }
+}
+
 static void scale_columns_scalar(float *x, int64_t rows, const float *factor) {
     for (int64_t r = 0; r < rows; r++)
         for (int j = 0; j < NR; j++)
@@ -152,6 +169,7 @@ void wan_cpu_kernels_init(cpu_kernels *k, unsigned have) {
         .pack_bf16 = pack_bf16_scalar,
         .pack_pairs = pack_pairs_scalar,
         .softmax_tile = softmax_tile_scalar,
+        .softmax_bf16 = softmax_bf16_scalar,
         .scale_columns = scale_columns_scalar,
         .gelu_tanh = gelu_tanh_scalar,
         .silu = silu_scalar,

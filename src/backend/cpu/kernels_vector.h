@@ -233,6 +233,7 @@ INLINE void fill_table(cpu_kernels *k) {
         .pack_bf16 = pack_bf16,
         .pack_pairs = pack_pairs,
         .softmax_tile = softmax_tile,
+        .softmax_bf16 = softmax_bf16,
         .scale_columns = scale_columns,
         .gelu_tanh = gelu_tanh,
         .silu = silu,
