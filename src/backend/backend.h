@@ -108,6 +108,8 @@ struct backend {
     size_t (*held_most)(void *device);
     /* Measured when called, in some hundredths of a second and up to 256 MiB.  NULL: not known. */
     device_peak (*peak)(void *device, precision p);
+    /* Type of the convolutions' inputs. NULL: that of the activations. */
+    dtype (*conv_input)(precision p);
     /* Type and so bytes of what place makes. NULL: place copies nothing. */
     dtype (*placed_type)(precision p, tensor host, weight_use use);
     workspace_sizes workspace; /* functions may be NULL: none is needed */

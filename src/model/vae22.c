@@ -114,15 +114,15 @@ static void histories_begin(compute *c, const vae22_side *d, bool up, int64_t h,
  * once the shortcut has been taken where it changes. */
 static tensor residual_block(compute *c, const res_block *b, tensor x, block_history *past) {
     bool changes = b->shortcut.weight.rank;
-    tensor sum = changes ? wan_conv3d(c, x, &b->shortcut, NULL) : x, h = x;
+    tensor sum = changes ? wan_conv3d(c, x, &b->shortcut, NULL) : x, h;
     size_t mark = wan_mark(c);
     if (changes)
-        wan_pixel_norm_in_place(c, h, b->norm1, true);
+        h = wan_pixel_norm_in_place(c, x, b->norm1, true);
     else
         h = wan_pixel_norm(c, x, b->norm1, true);
-    tensor y = wan_conv3d(c, h, &b->conv1, &past->conv1);
-    wan_pixel_norm_in_place(c, y, b->norm2, true);
-    wan_conv3d_add(c, sum, y, &b->conv2, &past->conv2);
+    h = wan_conv3d(c, h, &b->conv1, &past->conv1);
+    h = wan_pixel_norm_in_place(c, h, b->norm2, true);
+    wan_conv3d_add(c, sum, h, &b->conv2, &past->conv2);
     wan_release(c, mark);
     return sum;
 }
@@ -163,8 +163,7 @@ static void middle(compute *c, const vae22_side_weights *w, tensor x, side_histo
 }
 
 static tensor head(compute *c, const vae22_side_weights *w, tensor x, history *past) {
-    wan_pixel_norm_in_place(c, x, w->head_norm, true);
-    return wan_conv3d(c, x, &w->head, past);
+    return wan_conv3d(c, wan_pixel_norm_in_place(c, x, w->head_norm, true), &w->head, past);
 }
 
 /* Frames of x that go through a level together, a multiple of `unit`. */

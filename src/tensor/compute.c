@@ -29,6 +29,10 @@ static dtype activations(const backend *be, precision p) {
     return be->half_activations && p != WAN_PRECISION_F32 ? WAN_BF16 : WAN_F32;
 }
 
+static dtype conv_inputs(const backend *be, precision p) {
+    return be->conv_input ? be->conv_input(p) : activations(be, p);
+}
+
 wan_status wan_compute_on(compute *c, const backend *be, void *device, precision p, size_t scratch,
                           error *err) {
     *c = (compute){.be = be,
@@ -36,6 +40,7 @@ wan_status wan_compute_on(compute *c, const backend *be, void *device, precision
                    .device = device,
                    .precision = p,
                    .act = activations(be, p),
+                   .conv_in = conv_inputs(be, p),
                    .tokens_together = be->tokens_together,
                    .pixels_together = be->pixels_together};
     if (scratch) {
@@ -58,6 +63,7 @@ compute wan_compute_plan(const backend *be, precision p) {
                      .planned = be,
                      .precision = p,
                      .act = activations(be, p),
+                     .conv_in = conv_inputs(be, p),
                      .tokens_together = be->tokens_together,
                      .pixels_together = be->pixels_together,
                      .scratch = wan_arena_counting()};
@@ -65,7 +71,7 @@ compute wan_compute_plan(const backend *be, precision p) {
 
 void wan_compute_f16(compute *c) {
     if (c->act == WAN_BF16)
-        c->act = WAN_F16;
+        c->act = c->conv_in = WAN_F16;
 }
 
 void wan_compute_close(compute *c) {

@@ -35,6 +35,7 @@ typedef struct compute {
     precision precision;
     dtype act; /* of activations between ops: WAN_F32, or WAN_BF16 or WAN_F16 where a backend has it
                 */
+    dtype conv_in; /* of what convolutions multiply: act, or what a backend rounds it to */
     int64_t tokens_together;      /* that go through a transformer block in one piece */
     int64_t pixels_together;      /* that go through a level of the autoencoder, at least */
     void *workspace;              /* of the op that runs now, see backend.h */

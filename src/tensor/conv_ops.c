@@ -18,12 +18,35 @@ static bool is_frames(const compute *c, tensor t) {
     return (t.type == WAN_F32 || t.type == c->act) && t.rank == 4 && wan_elements(t) > 0;
 }
 
-/* Takes the op's work space; the caller releases it with the mark returned. */
-static size_t workspace(compute *c, tensor dst, tensor x, const conv *w, resample r) {
-    size_t mark = wan_mark(c);
+/* What a convolution multiplies. */
+static bool is_input(const compute *c, tensor t) {
+    return is_frames(c, t) || (t.type == c->conv_in && t.rank == 4 && wan_elements(t) > 0);
+}
+
+/* dst = src, of any two types of frames. */
+static void convert(compute *c, tensor dst, tensor src) {
+    if (dst.type == src.type) {
+        wan_copy(c, dst, src);
+        return;
+    }
+    count(c, 0, (double)wan_bytes(src) + wan_bytes(dst));
+    if (wan_ready(c))
+        c->be->op.activate(c, dst, src, WAN_NONE);
+}
+
+/* x as a convolution multiplies it; the caller releases what that takes. */
+static tensor rounded(compute *c, tensor x) {
+    if (c->conv_in == c->act || x.type == c->conv_in)
+        return x;
+    tensor y = wan_new(c, c->conv_in, x.rank, x.dim);
+    convert(c, y, x);
+    return y;
+}
+
+/* Takes the op's work space; the caller releases it. */
+static void workspace(compute *c, tensor dst, tensor x, const conv *w, resample r) {
     size_t bytes = c->planned->workspace.conv ? c->planned->workspace.conv(c, dst, x, w, r) : 0;
     c->workspace = bytes ? wan_new(c, WAN_U8, WAN_DIMS((int64_t)bytes)).data : NULL;
-    return mark;
 }
 
 static bool is_conv(const conv *w, int rank, int64_t in) {
@@ -40,7 +63,7 @@ static int64_t min64(int64_t a, int64_t b) {
 /* ----------------------------------------------------------------------------------- over time */
 
 history wan_history_begin(compute *c, int64_t k, int64_t h, int64_t w, int64_t in) {
-    return (history){.frames = wan_new(c, c->act, WAN_DIMS(k, h, w, in))};
+    return (history){.frames = wan_new(c, c->conv_in, WAN_DIMS(k, h, w, in))};
 }
 
 /* Moves on: the last frames of history and x become the history. */
@@ -50,7 +73,7 @@ static void remember(compute *c, history *past, tensor x) {
     int64_t k = past->frames.dim[0], n = min64(x.dim[0], k);
     if (n < k && past->held > 0)
         wan_copy(c, wan_slice(past->frames, 0, k - n), wan_slice(past->frames, n, k - n));
-    wan_copy(c, wan_slice(past->frames, k - n, n), wan_slice(x, x.dim[0] - n, n));
+    convert(c, wan_slice(past->frames, k - n, n), wan_slice(x, x.dim[0] - n, n));
     past->held = min64(past->held + n, k);
 }
 
@@ -67,8 +90,10 @@ static double taps_in_time(int64_t out_frames, int64_t kt, int stride, int64_t b
 
 static void conv_over_time(compute *c, tensor dst, tensor x, const conv *w, history *past,
                            int stride, bool add) {
-    assert(is_frames(c, x) && is_frames(c, dst) && is_conv(w, 5, x.dim[3]));
+    assert(is_input(c, x) && is_frames(c, dst) && is_conv(w, 5, x.dim[3]));
     assert(dst.dim[1] == x.dim[1] && dst.dim[2] == x.dim[2]);
+    size_t mark = wan_mark(c);
+    x = rounded(c, x);
     const int64_t *k = w->weight.dim + 2;
     bool kept = past && past->frames.rank;
     int64_t before = kept ? past->frames.dim[0] : k[0] - 1, held = kept ? past->held : 0;
@@ -82,11 +107,11 @@ static void conv_over_time(compute *c, tensor dst, tensor x, const conv *w, hist
           2.0 * taps_in_time(frames, k[0], stride, before, held) * pixels * k[1] * k[2] * x.dim[3] *
               out,
           (double)wan_bytes(x) + wan_bytes(w->weight) + (add ? 2.0 : 1.0) * wan_bytes(dst));
-    size_t mark = workspace(c, dst, x, w, WAN_SAME);
+    workspace(c, dst, x, w, WAN_SAME);
     if (wan_ready(c))
         c->be->op.conv.conv3d(c, dst, x, w, kept ? past : NULL, stride, add);
-    wan_release(c, mark);
     remember(c, past, x);
+    wan_release(c, mark);
 }
 
 tensor wan_conv3d(compute *c, tensor x, const conv *w, history *past) {
@@ -138,16 +163,18 @@ static int64_t resized(int64_t n, resample r) {
 }
 
 static void conv_in_frame(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add) {
-    assert(is_frames(c, x) && is_frames(c, dst) && is_conv(w, 4, x.dim[3]));
+    assert(is_input(c, x) && is_frames(c, dst) && is_conv(w, 4, x.dim[3]));
     const int64_t *k = w->weight.dim + 2;
     assert(k[0] == k[1] && (k[0] == 3 || (k[0] == 1 && r == WAN_SAME)));
     assert(dst.dim[0] == x.dim[0] && dst.dim[3] == w->weight.dim[0]);
     assert(dst.dim[1] == resized(x.dim[1], r) && dst.dim[2] == resized(x.dim[2], r));
+    size_t mark = wan_mark(c);
+    x = rounded(c, x);
     /* On an image of doubled pixels the nine taps are four (vae.md 1, phase form). */
     double taps = r == WAN_UP2 ? 4.0 : (double)(k[0] * k[1]);
     count(c, 2.0 * taps * wan_elements(dst) * x.dim[3],
           (double)wan_bytes(x) + wan_bytes(w->weight) + (add ? 2.0 : 1.0) * wan_bytes(dst));
-    size_t mark = workspace(c, dst, x, w, r);
+    workspace(c, dst, x, w, r);
     if (wan_ready(c))
         c->be->op.conv.conv2d(c, dst, x, w, r, add);
     wan_release(c, mark);
@@ -167,19 +194,24 @@ void wan_conv2d_add(compute *c, tensor sum, tensor x, const conv *w, resample r)
 
 static void pixel_norm(compute *c, tensor dst, tensor x, tensor gain, bool silu) {
     assert(is_frames(c, x) && gain.type == WAN_F32 && wan_elements(gain) == x.dim[3]);
-    count(c, 0, 2.0 * wan_bytes(x));
+    count(c, 0, (double)wan_bytes(x) + wan_bytes(dst));
     if (wan_ready(c))
         c->be->op.conv.pixel_norm(c, dst, x, gain, silu);
 }
 
 tensor wan_pixel_norm(compute *c, tensor x, tensor gain, bool silu) {
-    tensor dst = wan_new(c, c->act, 4, x.dim);
+    tensor dst = wan_new(c, c->conv_in, 4, x.dim);
     pixel_norm(c, dst, x, gain, silu);
     return dst;
 }
 
-void wan_pixel_norm_in_place(compute *c, tensor x, tensor gain, bool silu) {
-    pixel_norm(c, x, x, gain, silu);
+tensor wan_pixel_norm_in_place(compute *c, tensor x, tensor gain, bool silu) {
+    tensor dst = x;
+    if (c->conv_in != c->act)
+        dst.type = c->conv_in;
+    assert(wan_bytes(dst) <= wan_bytes(x));
+    pixel_norm(c, dst, x, gain, silu);
+    return dst;
 }
 
 /* ------------------------------------------------------------------------------ moving numbers */

@@ -2,6 +2,7 @@
 /* conv_ops.h - the video autoencoder's vocabulary.
  * Activations are [T, H, W, C] of c->act (f32, or bf16 where a backend has it), planes of pixels
  * and latents f32: channels last, so that a pixel is a row and a convolution a matrix product.
+ * Norms make what convolutions multiply, of c->conv_in; a convolution rounds other inputs to it.
  * Formulas: ../shared/spec/vae.md 1, 2, 4. */
 #ifndef WAN_TENSOR_CONV_OPS_H
 #define WAN_TENSOR_CONV_OPS_H
@@ -51,7 +52,8 @@ void wan_conv2d_add(compute *c, tensor sum, tensor x, const conv *w, resample r)
 
 /* x / max(|x|, 1e-12) * sqrt(C) * gain, over the channels of each pixel; then SiLU if asked. */
 tensor wan_pixel_norm(compute *c, tensor x, tensor gain, bool silu);
-void wan_pixel_norm_in_place(compute *c, tensor x, tensor gain, bool silu);
+/* The same in x's memory, of which a narrower result takes the front. */
+tensor wan_pixel_norm_in_place(compute *c, tensor x, tensor gain, bool silu);
 
 /* The DupUp shortcut (vae.md 2.3) to `out` channels: factors ft in time and fs in space; a clip's
  * first frame gives one, not ft. */
@@ -90,7 +92,8 @@ typedef struct conv_ops {
     void (*conv3d)(compute *c, tensor dst, tensor x, const conv *w, const history *past,
                    int time_stride, bool add);
     void (*conv2d)(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add);
-    void (*pixel_norm)(compute *c, tensor dst, tensor x, tensor gain, bool silu); /* dst may be x */
+    /* dst may lie where x does */
+    void (*pixel_norm)(compute *c, tensor dst, tensor x, tensor gain, bool silu);
     void (*dup_up)(compute *c, tensor dst, tensor x, int ft, int fs, int drop);
     void (*avg_down)(compute *c, tensor dst, tensor x, int ft, int fs, int pad);
     void (*copy)(compute *c, tensor dst, tensor src); /* may overlap */

@@ -6,10 +6,39 @@
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "backend/cpu/cpu.h"
 
 static const dtype types[] = {WAN_F32, WAN_F16, WAN_BF16, WAN_F8_E4M3};
+
+/* For each type that convolutions multiply: a CPU has two. */
+static void each_input(check *t, void (*cases)(check *t)) {
+    compute *c = t->c;
+    cases(t);
+    if (!t->k)
+        return;
+    c->precision = WAN_PRECISION_BF16;
+    c->conv_in = WAN_BF16;
+    cases(t);
+    c->precision = WAN_PRECISION_F32;
+    c->conv_in = WAN_F32;
+}
+
+/* Frames as they come or, if `narrow`, of the type that is multiplied; *host is what is multiplied
+ * in both cases. */
+static tensor new_input(check *t, const int64_t dim[4], fill how, bool narrow, float **host) {
+    tensor x = new_act(t, 4, dim, how, host);
+    round_floats(t->c->conv_in, *host, wan_elements(x));
+    return narrow && t->c->conv_in != x.type ? new_from(t, t->c->conv_in, 4, dim, *host) : x;
+}
+
+static float *rounded(check *t, const float *x, int64_t n) {
+    float *r = host_alloc(t, sizeof *r * (size_t)n);
+    memcpy(r, x, sizeof *r * (size_t)n);
+    round_floats(t->c->conv_in, r, n);
+    return r;
+}
 
 /* Host pixels [t, h, w, c]; zero outside. */
 typedef struct image {
@@ -45,10 +74,14 @@ typedef struct weights {
     const float *w, *bias;
 } weights;
 
-static weights new_conv(check *t, dtype type, int rank, const int64_t *dim, bool with_bias) {
+/* The numbers are what is multiplied, unless taps are `summed` first. */
+static weights new_conv(check *t, dtype type, int rank, const int64_t *dim, bool with_bias,
+                        bool summed) {
     weights r = {.conv = {.channels_last = random_int(t, 2)}};
     float *w, *b;
     r.conv.weight = new_kernel(t, type, rank, dim, r.conv.channels_last, &w);
+    if (!summed)
+        round_floats(t->c->conv_in, w, wan_elements(r.conv.weight));
     r.conv.bias = new_f32(t, WAN_DIMS(dim[0]), NORMAL, &b);
     if (!with_bias)
         r.conv.bias = (tensor){0};
@@ -131,8 +164,9 @@ static void conv3d_case(check *t, const shape *s, dtype type, int64_t kt, int64_
     size_t mark = wan_mark(t->c);
     float *hx, *start;
     char what[96];
-    tensor x = new_act(t, WAN_DIMS(s->t, s->h, s->w, s->in), how, &hx);
-    weights w = new_conv(t, type, WAN_DIMS(s->out, s->in, kt, k, k), s->in % 2);
+    bool narrow = random_int(t, 2);
+    tensor x = new_input(t, (int64_t[]){s->t, s->h, s->w, s->in}, how, narrow, &hx);
+    weights w = new_conv(t, type, WAN_DIMS(s->out, s->in, kt, k, k), s->in % 2, false);
     image in = {hx, s->t, s->h, s->w, s->in};
     geometry g = {s->t, s->h, s->w, 1, kt - 1, 1, k / 2, false};
     tensor first = new_act(t, WAN_DIMS(s->t, s->h, s->w, s->out), NORMAL, &start);
@@ -147,9 +181,10 @@ static void conv3d_case(check *t, const shape *s, dtype type, int64_t kt, int64_
         conv3d_pieces(t, y, x, &w.conv, most, add);
         guard_end(t, y);
         snprintf(what, sizeof what,
-                 "conv3d %s [%lld, %lld, %lld, %lld] -> %lld, kernel %lld, %lld, pieces of %lld",
-                 wan_dtype(type)->name, (long long)s->t, (long long)s->h, (long long)s->w,
-                 (long long)s->in, (long long)s->out, (long long)kt, (long long)k, (long long)most);
+                 "conv3d %s %s [%lld, %lld, %lld, %lld] -> %lld, kernel %lld, %lld, pieces of %lld",
+                 wan_dtype(type)->name, wan_dtype(x.type)->name, (long long)s->t, (long long)s->h,
+                 (long long)s->w, (long long)s->in, (long long)s->out, (long long)kt, (long long)k,
+                 (long long)most);
         float *got = values(t, y);
         expect_near(t, what, y, r.want, r.tol);
         if (whole && t->k)
@@ -161,7 +196,7 @@ static void conv3d_case(check *t, const shape *s, dtype type, int64_t kt, int64_
     wan_release(t->c, mark);
 }
 
-CHECK(conv3d) {
+static void conv3d_cases(check *t) {
     for (size_t i = 0; i < COUNT(shapes); i++)
         for (size_t type = 0; type < COUNT(types); type++)
             conv3d_case(t, &shapes[i], types[type], 3, 3, i % 3 == 2 ? MIXED : NORMAL,
@@ -174,13 +209,17 @@ CHECK(conv3d) {
         conv3d_case(t, &shapes[3], WAN_F32, 3, 3, how, false);
 }
 
+CHECK(conv3d) {
+    each_input(t, conv3d_cases);
+}
+
 static void frames_up_case(check *t, const shape *s, dtype type) {
     size_t mark = wan_mark(t->c);
     int64_t n = s->in, frame = s->h * s->w * n;
     float *hx;
     tensor x = new_act(t, WAN_DIMS(s->t, s->h, s->w, n), NORMAL, &hx);
-    weights w = new_conv(t, type, WAN_DIMS(2 * n, n, 3, 1, 1), true);
-    image rest = {hx + frame, s->t - 1, s->h, s->w, n};
+    weights w = new_conv(t, type, WAN_DIMS(2 * n, n, 3, 1, 1), true, false);
+    image rest = {rounded(t, hx + frame, (s->t - 1) * frame), s->t - 1, s->h, s->w, n};
     geometry g = {s->t - 1, s->h, s->w, 1, 2, 1, 0, false};
     result u = reference(t, &rest, &w, &g, NULL), r = new_result(t, (2 * s->t - 1) * frame);
     for (int64_t i = 0; i < r.n; i++) {
@@ -205,9 +244,13 @@ static void frames_up_case(check *t, const shape *s, dtype type) {
     wan_release(t->c, mark);
 }
 
-CHECK(frames_up) {
+static void frames_up_cases(check *t) {
     for (size_t i = 0; i < COUNT(shapes); i++)
         frames_up_case(t, &shapes[i], types[i % 3]);
+}
+
+CHECK(frames_up) {
+    each_input(t, frames_up_cases);
 }
 
 static void frames_down_case(check *t, const shape *s, dtype type) {
@@ -216,8 +259,8 @@ static void frames_down_case(check *t, const shape *s, dtype type) {
     float *hx, *start;
     tensor x = new_act(t, WAN_DIMS(frames, s->h, s->w, n), NORMAL, &hx);
     tensor first = new_act(t, WAN_DIMS(s->t + 1, s->h, s->w, n), NORMAL, &start);
-    weights w = new_conv(t, type, WAN_DIMS(n, n, 3, 1, 1), true);
-    image in = {hx, frames, s->h, s->w, n};
+    weights w = new_conv(t, type, WAN_DIMS(n, n, 3, 1, 1), true, false);
+    image in = {rounded(t, hx, frames * frame), frames, s->h, s->w, n};
     geometry g = {s->t + 1, s->h, s->w, 2, 2, 1, 0, false};
     result r = reference(t, &in, &w, &g, start);
     for (int64_t i = 0; i < frame; i++) {
@@ -243,9 +286,13 @@ static void frames_down_case(check *t, const shape *s, dtype type) {
     wan_release(t->c, mark);
 }
 
-CHECK(frames_down) {
+static void frames_down_cases(check *t) {
     for (size_t i = 0; i < COUNT(shapes); i++)
         frames_down_case(t, &shapes[i], types[i % 3]);
+}
+
+CHECK(frames_down) {
+    each_input(t, frames_down_cases);
 }
 
 /* ------------------------------------------------------------------------------ inside frames */
@@ -256,8 +303,10 @@ static void conv2d_case(check *t, const shape *s, dtype type, int64_t k, resampl
     size_t mark = wan_mark(t->c);
     float *hx, *start;
     char what[96];
-    tensor x = new_act(t, WAN_DIMS(s->t, s->h, s->w, s->in), NORMAL, &hx);
-    weights w = new_conv(t, type, WAN_DIMS(s->out, s->in, k, k), s->in % 2 == 0);
+    /* What rounding takes would lie behind the result, where nothing is to be written. */
+    bool narrow = !add || random_int(t, 2);
+    tensor x = new_input(t, (int64_t[]){s->t, s->h, s->w, s->in}, NORMAL, narrow, &hx);
+    weights w = new_conv(t, type, WAN_DIMS(s->out, s->in, k, k), s->in % 2 == 0, how == WAN_UP2);
     image in = {hx, s->t, s->h, s->w, s->in};
     geometry g = {s->t, s->h, s->w, 1, 0, 1, k / 2, how == WAN_UP2};
     if (how == WAN_UP2) {
@@ -283,19 +332,19 @@ static void conv2d_case(check *t, const shape *s, dtype type, int64_t k, resampl
     }
     guard_end(t, y);
     /* Weights of doubled pixels are summed first, and the sums rounded to 16 bits. */
-    double unit = t->c->act == WAN_F16 ? 0x1p-11 : t->c->act == WAN_BF16 ? 0x1p-8 : 0;
+    double unit = unit_of(t->c->conv_in);
     double terms = (8 + 2 * sqrt((double)(k * k * s->in))) * 0x1p-24;
     for (int64_t i = 0; how == WAN_UP2 && i < wan_elements(y); i++)
         r.tol[i] *= 1 + unit / terms;
     snprintf(what, sizeof what,
-             "conv2d %s [%lld, %lld, %lld, %lld] -> %lld, kernel %lld, resample %d",
-             wan_dtype(type)->name, (long long)s->t, (long long)s->h, (long long)s->w,
-             (long long)s->in, (long long)s->out, (long long)k, (int)how);
+             "conv2d %s %s [%lld, %lld, %lld, %lld] -> %lld, kernel %lld, resample %d",
+             wan_dtype(type)->name, wan_dtype(x.type)->name, (long long)s->t, (long long)s->h,
+             (long long)s->w, (long long)s->in, (long long)s->out, (long long)k, (int)how);
     expect_near(t, what, y, r.want, r.tol);
     wan_release(t->c, mark);
 }
 
-CHECK(conv2d) {
+static void conv2d_cases(check *t) {
     for (size_t i = 0; i < COUNT(shapes); i++)
         for (int how = WAN_SAME; how <= WAN_DOWN2; how++) {
             conv2d_case(t, &shapes[i], types[i % 3], 3, (resample)how, (i + (size_t)how) % 2);
@@ -304,14 +353,18 @@ CHECK(conv2d) {
         }
 }
 
+CHECK(conv2d) {
+    each_input(t, conv2d_cases);
+}
+
 /* The same bits from any number of threads. */
-CHECK(conv_threads) {
+static void conv_threads_cases(check *t) {
     static const shape some[] = {{2, 9, 7, 24, 40}, {2, 5, 6, 300, 150}};
     for (size_t i = 0; i < COUNT(some); i++) {
         const shape *s = &some[i];
         tensor x = new_act(t, WAN_DIMS(s->t, s->h, s->w, s->in), NORMAL, NULL);
-        weights w = new_conv(t, WAN_BF16, WAN_DIMS(s->out, s->in, 3, 3, 3), true);
-        weights up = new_conv(t, WAN_F16, WAN_DIMS(s->out, s->in, 3, 3), true);
+        weights w = new_conv(t, WAN_BF16, WAN_DIMS(s->out, s->in, 3, 3, 3), true, false);
+        weights up = new_conv(t, WAN_F16, WAN_DIMS(s->out, s->in, 3, 3), true, true);
         tensor y = wan_conv3d(t->c, x, &w.conv, NULL), u = wan_conv2d(t->c, x, &up.conv, WAN_UP2);
         for (int threads = 1; threads <= 7; threads += 2) {
             compute other = *t->c;
@@ -325,6 +378,10 @@ CHECK(conv_threads) {
             other.be->close(other.device);
         }
     }
+}
+
+CHECK(conv_threads) {
+    each_input(t, conv_threads_cases);
 }
 
 static void pixel_norm_case(check *t, const shape *s, fill how, bool silu, bool in_place) {
@@ -346,27 +403,41 @@ static void pixel_norm_case(check *t, const shape *s, fill how, bool silu, bool 
         }
     }
     if (in_place) {
-        wan_pixel_norm_in_place(t->c, x, g, silu);
+        y = wan_pixel_norm_in_place(t->c, x, g, silu);
     } else {
         guard_begin(t, wan_bytes(x));
         y = wan_pixel_norm(t->c, x, g, silu);
     }
-    guard_end(t, y);
+    guard_end(t, in_place ? x : y);
     expect_near(t, silu ? "norm and silu" : "norm", y, r.want, r.tol);
     wan_release(t->c, mark);
 }
 
-CHECK(pixel_norm) {
+static void pixel_norm_cases(check *t) {
+    static const shape many = {2, 31, 29, 130, 0}; /* enough for pieces and waves of them */
     for (size_t i = 0; i < COUNT(shapes); i++)
         for (fill how = NORMAL; how < FILLS; how++)
             for (int way = 0; way < 4; way++)
                 pixel_norm_case(t, &shapes[i], how, way % 2, way / 2);
+    for (int way = 0; way < 4; way++)
+        pixel_norm_case(t, &many, NORMAL, way % 2, way / 2);
+    size_t mark = wan_mark(t->c);
     tensor x = new_act(t, WAN_DIMS(1, 120, 120, 256), NORMAL, NULL),
-           g = new_f32(t, WAN_DIMS(256), NORMAL, NULL);
-    for (bench b =
-             bench_begin(t, "pixel_norm and silu, 120x120x256", 0, 2.0 * (double)wan_bytes(x));
-         bench_next(&b);)
-        wan_pixel_norm_in_place(t->c, x, g, true);
+           g = new_f32(t, WAN_DIMS(256), NORMAL, NULL), y = x;
+    y.type = t->c->conv_in;
+    char label[64];
+    snprintf(label, sizeof label, "pixel_norm and silu, 120x120x256 %s", wan_dtype(y.type)->name);
+    for (bench b = bench_begin(t, label, 0, (double)wan_bytes(x) + (double)wan_bytes(y));
+         bench_next(&b);) {
+        size_t inner = wan_mark(t->c);
+        wan_pixel_norm(t->c, x, g, true);
+        wan_release(t->c, inner);
+    }
+    wan_release(t->c, mark);
+}
+
+CHECK(pixel_norm) {
+    each_input(t, pixel_norm_cases);
 }
 
 /* ----------------------------------------------------------------------------------- shortcuts */
@@ -514,11 +585,12 @@ static void bench_conv(check *t, int64_t frames, int64_t n, int64_t in, int64_t 
     size_t mark = wan_mark(t->c);
     char label[80];
     float *hw;
-    tensor x = new_act(t, WAN_DIMS(frames, n, n, in), NORMAL, NULL);
+    tensor x = new_input(t, (int64_t[]){frames, n, n, in}, NORMAL, true, &hw);
     conv w = {.weight = flat ? new_kernel(t, WAN_BF16, WAN_DIMS(out, in, 3, 3), false, &hw)
                              : new_kernel(t, WAN_BF16, WAN_DIMS(out, in, 3, 3, 3), false, &hw)};
-    snprintf(label, sizeof label, "conv%s [%lld, %lld, %lld, %lld] -> %lld%s", flat ? "2d" : "3d",
-             (long long)frames, (long long)n, (long long)n, (long long)in, (long long)out,
+    snprintf(label, sizeof label, "conv%s %s [%lld, %lld, %lld, %lld] -> %lld%s",
+             flat ? "2d" : "3d", wan_dtype(x.type)->name, (long long)frames, (long long)n,
+             (long long)n, (long long)in, (long long)out,
              how == WAN_UP2     ? ", up"
              : how == WAN_DOWN2 ? ", down"
                                 : "");
@@ -532,7 +604,7 @@ static void bench_conv(check *t, int64_t frames, int64_t n, int64_t in, int64_t 
     wan_release(t->c, mark);
 }
 
-CHECK(conv_speed) {
+static void conv_speeds(check *t) {
     if (t->k && t->k->gemm_tile == t->twin->gemm_tile) { /* a smaller one, so that it ends */
         bench_conv(t, 1, 32, 128, 128, WAN_SAME, false);
         return;
@@ -552,4 +624,8 @@ CHECK(conv_speed) {
     bench_conv(t, 8, 120, 512, 512, WAN_SAME, false);
     bench_conv(t, 8, 240, 256, 256, WAN_SAME, false);
     bench_conv(t, 8, 60, 1024, 1024, WAN_UP2, true);
+}
+
+CHECK(conv_speed) {
+    each_input(t, conv_speeds);
 }

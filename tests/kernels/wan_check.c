@@ -209,7 +209,7 @@ static int run_device(const options *o, totals *sum) {
     if (act != WAN_F32)
         run_device_checks(o, &c, WAN_F32, TRANSFORMER, sum);
     if (frames != act) {
-        c.act = frames;
+        c.act = c.conv_in = frames;
         run_device_checks(o, &c, frames, AUTOENCODER, sum);
     }
     wan_compute_close(&c);

@@ -16,12 +16,17 @@ static const float zeros[CONV_RUN];
 /* A thread's own space while pixels pass by. */
 typedef struct own_space {
     _Alignas(64) float sums[CONV_PIXELS * CONV_OUT];
-    float edge[CONV_PIXELS * CONV_RUN];
-    const float *rows[CONV_PIXELS];
+    char edge[CONV_PIXELS * CONV_RUN * sizeof(float)];
+    union {
+        const void *any[CONV_PIXELS];
+        const float *f32[CONV_PIXELS];
+        const uint16_t *bf16[CONV_PIXELS];
+    } rows;
 } own_space;
 
 static_assert(sizeof(own_space) <= CONV_OWN, "a thread's own space");
 static_assert(CONV_SEGMENT <= CONV_RUN, "a row of zeros serves all");
+static_assert(CONV_CHUNK % 2 == 0 && CONV_SEGMENT % 2 == 0 && CONV_FEW % 2 == 0, "whole pairs");
 static_assert(CONV_OUT % CPU_NR_MAX == 0 && CONV_PIXELS >= CPU_MR_MAX, "whole tiles");
 static_assert(CONV_PANEL + CONV_OWN <= CPU_WORK_BYTES, "one thread has room for a panel");
 static_assert(CONV_PANEL / sizeof(float) >= CONV_TAPS * CPU_NR_MAX * CONV_LEAST, "some channels");
@@ -30,7 +35,7 @@ static_assert(CONV_PANEL / sizeof(float) >= CONV_TAPS * CPU_NR_MAX * CONV_LEAST,
  */
 typedef struct segment {
     int t, y, x, width;
-    int64_t c0, size; /* floats in each pixel's row */
+    int64_t c0, channels, depth; /* numbers that the channels of a tap take */
 } segment;
 
 /* Output channels [from, from + count), count <= CONV_OUT, of one `part` of the weight's rows. */
@@ -47,6 +52,11 @@ static int64_t round_up(int64_t a, int64_t b) {
     return (a + b - 1) / b * b;
 }
 
+/* Of a tile. */
+static int64_t conv_rows(const conv_job *j) {
+    return j->bf16 ? j->d->k.bf16_mr : j->d->k.mr;
+}
+
 static void *own_of(const cpu_device *d, int thread) {
     size_t all = (size_t)d->threads * CPU_WORK_BYTES;
     return d->work + all - (size_t)(d->threads - thread) * CONV_OWN;
@@ -55,47 +65,53 @@ static void *own_of(const cpu_device *d, int thread) {
 /* -------------------------------------------------------------------------------------- pixels */
 
 /* First value of the input row that the segment sees from row y of output frame t; NULL: zeros. */
-static const float *input_line(const conv_job *j, const segment *s, int64_t t, int64_t y) {
+static const char *input_line(const conv_job *j, const segment *s, int64_t t, int64_t y) {
     int64_t frame = t * j->time_step + s->t, line = y * j->step + s->y;
     if (line < 0 || line >= j->rows)
         return NULL;
-    line *= j->cols * j->in;
-    int64_t size = j->rows * j->cols * j->in;
+    line *= j->cols * j->in * conv_size(j);
+    int64_t size = j->rows * j->cols * j->in * conv_size(j);
     if (frame >= j->before)
-        return (const float *)j->x.data + (frame - j->before) * size + line;
+        return (const char *)j->x.data + (frame - j->before) * size + line;
     if (j->past && frame >= j->before - j->past->held)
-        return (const float *)j->past->frames.data + frame * size + line;
+        return (const char *)j->past->frames.data + frame * size + line;
     return NULL;
 }
 
-/* Taps of a kernel row that hang over the image's side. */
-static const float *hang_over(const conv_job *j, const segment *s, const float *line, int64_t x,
-                              float *edge) {
-    if (s->width == 1)
+/* Taps that do not lie in the image as they do in a panel: they hang over its side, or need the
+ * zero behind an odd number of channels. */
+static const void *gather(const conv_job *j, const segment *s, const char *line, int64_t x,
+                          char *edge) {
+    if (s->width == 1 && (x < 0 || x >= j->cols))
         return zeros;
-    for (int i = 0; i < s->width; i++, edge += j->in) {
-        if (x + i >= 0 && x + i < j->cols)
-            memcpy(edge, line + (x + i) * j->in, (size_t)j->in * sizeof *edge);
-        else
-            memset(edge, 0, (size_t)j->in * sizeof *edge);
+    size_t size = (size_t)conv_size(j), all = (size_t)s->depth * size;
+    for (int i = 0; i < s->width; i++) {
+        bool inside = x + i >= 0 && x + i < j->cols;
+        size_t there = inside ? (size_t)s->channels * size : 0;
+        char *to = edge + (size_t)i * all;
+        if (inside)
+            memcpy(to, line + (size_t)((x + i) * j->in + s->c0) * size, there);
+        memset(to + there, 0, all - there);
     }
-    return edge - s->width * j->in;
+    return edge;
 }
 
 /* Where each of the outputs [p, p + n) finds the segment's values. */
 static void find_rows(const conv_job *j, const segment *s, int64_t p, int64_t n, own_space *own) {
+    int64_t size = conv_size(j);
+    bool whole = s->depth == s->channels;
     for (int64_t i = 0; i < n;) {
         int64_t x = (p + i) % j->width, y = (p + i) / j->width % j->height;
         int64_t t = (p + i) / j->width / j->height, count = least(j->width - x, n - i);
-        const float *line = input_line(j, s, t, y);
+        const char *line = input_line(j, s, t, y);
         for (int64_t end = i + count; i < end; i++, x++) {
             int64_t at = x * j->step + s->x;
             if (!line)
-                own->rows[i] = zeros;
-            else if (at >= 0 && at + s->width <= j->cols)
-                own->rows[i] = line + at * j->in + s->c0;
+                own->rows.any[i] = zeros;
+            else if (at >= 0 && at + s->width <= j->cols && whole)
+                own->rows.any[i] = line + (at * j->in + s->c0) * size;
             else
-                own->rows[i] = hang_over(j, s, line, at, own->edge + i * CONV_RUN);
+                own->rows.any[i] = gather(j, s, line, at, own->edge + i * CONV_RUN * size);
         }
     }
 }
@@ -143,38 +159,45 @@ static void store_sums(const conv_job *j, const out_group *g, int64_t p, int64_t
 
 /* Adds one segment's products to the sums of n outputs, whose rows are known. */
 static void add_products(const conv_job *j, own_space *own, int64_t n, int64_t size,
-                         const float *panel, int64_t panel_step, int64_t ld, int64_t count) {
+                         const char *panel, int64_t panel_step, int64_t ld, int64_t count) {
     const cpu_kernels *k = &j->d->k;
+    int64_t mr = conv_rows(j);
     for (int64_t o = 0; o < ld; o += k->nr, panel += panel_step) {
         /* Half a panel costs half; other parts of one would only make the stores slower. */
         int cols = count - o <= k->nr / 2 ? k->nr / 2 : k->nr;
-        for (int64_t i = 0; i < n; i += k->mr) {
-            int rows = (int)least(k->mr, n - i), used = 0;
+        for (int64_t i = 0; i < n; i += mr) {
+            int rows = (int)least(mr, n - i), used = 0;
+            float *sums = own->sums + i * ld + o;
             for (int r = 0; r < rows; r++)
-                used |= own->rows[i + r] != zeros;
-            if (used)
-                k->gemm_tile(own->sums + i * ld + o, ld, rows, cols, own->rows + i, size, panel,
-                             true);
+                used |= own->rows.any[i + r] != zeros;
+            if (used && j->bf16)
+                k->bf16_tile(sums, ld, rows, cols, own->rows.bf16 + i, size,
+                             (const uint16_t *)(const void *)panel, true);
+            else if (used)
+                k->gemm_tile(sums, ld, rows, cols, own->rows.f32 + i, size,
+                             (const float *)(const void *)panel, true);
         }
     }
 }
 
 /* Outputs [p, p + n) of a group, over one span. */
 static void pixel_block(const conv_job *j, const conv_span *s, const out_group *g,
-                        const float *panels, int64_t p, int64_t n, own_space *own) {
+                        const char *panels, int64_t p, int64_t n, own_space *own) {
     int64_t ld = round_up(g->count, j->d->k.nr), step = conv_panel(j, s);
     load_sums(j, g, p, n, ld, own->sums);
     for (int64_t c = 0; c < s->count; c += s->segment) {
         segment e = {.width = s->runs ? j->across.taps : 1, .c0 = s->c0 + c};
-        e.size = least(s->segment, s->count - c) * e.width;
+        e.channels = least(s->segment, s->count - c);
+        e.depth = conv_depth(j, e.channels);
+        int64_t size = e.depth * e.width, bytes = size * j->d->k.nr * conv_size(j);
         for (int t = j->first; t < j->kt; t++)
             for (int y = 0; y < j->down.taps; y++)
-                for (int x = 0; x < j->across.taps; x += e.width, panels += e.size * j->d->k.nr) {
+                for (int x = 0; x < j->across.taps; x += e.width, panels += bytes) {
                     e.t = t;
                     e.y = j->down.offset[y];
                     e.x = j->across.offset[x];
                     find_rows(j, &e, p, n, own);
-                    add_products(j, own, n, e.size, panels, step, ld, g->count);
+                    add_products(j, own, n, size, panels, step, ld, g->count);
                 }
     }
     store_sums(j, g, p, n, ld, own->sums);
@@ -187,7 +210,7 @@ typedef struct span_work {
     const conv_job *j;
     const conv_span *s;
     const out_group *g;
-    float *panels;
+    char *panels;
 } span_work;
 
 static void pack_piece(void *arg, int64_t from, int64_t to, int worker) {
@@ -209,8 +232,8 @@ static void pixel_piece(void *arg, int64_t from, int64_t to, int worker) {
 }
 
 static void run_span(const conv_job *j, const conv_span *s, const out_group *g) {
-    span_work w = {j, s, g, (float *)j->d->work};
-    int64_t pixels = j->frames * j->height * j->width, nr = j->d->k.nr, mr = j->d->k.mr;
+    span_work w = {j, s, g, j->d->work};
+    int64_t pixels = j->frames * j->height * j->width, nr = j->d->k.nr, mr = conv_rows(j);
     int64_t pieces = round_up(g->count, nr) / nr * (round_up(s->count, CONV_CHUNK) / CONV_CHUNK);
     /* Small enough for every thread to get some, unless there is next to nothing to do. */
     bool small = pixels * g->count * s->count * conv_taps(j) < 1 << 18;
@@ -223,16 +246,16 @@ static void run_span(const conv_job *j, const conv_span *s, const out_group *g) 
 /* How many output channels find room for their panels. */
 static int64_t group_channels(const conv_job *j, int64_t span) {
     int64_t room = (int64_t)j->d->threads * (int64_t)(CPU_WORK_BYTES - CONV_OWN);
-    int64_t panel = conv_taps(j) * span * j->d->k.nr * (int64_t)sizeof(float);
+    int64_t panel = conv_taps(j) * conv_depth(j, span) * j->d->k.nr * conv_size(j);
     return least(CONV_OUT, room / panel * j->d->k.nr) / j->d->k.nr * j->d->k.nr;
 }
 
 /* How many input channels are packed together.  The order of summation follows from this: it must
- * not depend on anything but the kernel's shape and the instruction set. */
+ * not depend on anything but the kernel's shape, the type and the instruction set. */
 static int64_t span_channels(const conv_job *j) {
     int64_t taps = (int64_t)j->kt * j->down.taps * j->across.taps;
     assert(taps <= CONV_TAPS);
-    int64_t n = CONV_PANEL / (taps * j->d->k.nr * (int64_t)sizeof(float));
+    int64_t n = CONV_PANEL / (taps * j->d->k.nr * conv_size(j));
     return n / (n < CONV_SEGMENT ? CONV_LEAST : CONV_SEGMENT) *
            (n < CONV_SEGMENT ? CONV_LEAST : CONV_SEGMENT);
 }
@@ -274,6 +297,14 @@ static conv_axis phase_axis(int parity) {
     return (conv_axis){.taps = 2, .offset = {0, 1}, .from = {0, 2}, .count = {2, 1}};
 }
 
+dtype wan_cpu_conv_input(precision p) {
+    cpu_kernels k;
+    if (p == WAN_PRECISION_BF16)
+        return WAN_BF16;
+    wan_cpu_kernels_init(&k, wan_cpu_detect());
+    return p == WAN_PRECISION_INT8 && k.fast_bf16 ? WAN_BF16 : WAN_F32;
+}
+
 void wan_cpu_conv3d(compute *c, tensor dst, tensor x, const conv *w, const history *past,
                     int time_stride, bool add) {
     const int64_t *k = w->weight.dim + 2;
@@ -282,6 +313,7 @@ void wan_cpu_conv3d(compute *c, tensor dst, tensor x, const conv *w, const histo
                   .dst = dst,
                   .w = w,
                   .past = past,
+                  .bf16 = x.type == WAN_BF16,
                   .add = add,
                   .in = x.dim[3],
                   .rows = x.dim[1],
@@ -308,6 +340,7 @@ void wan_cpu_conv2d(compute *c, tensor dst, tensor x, const conv *w, resample r,
                   .x = x,
                   .dst = dst,
                   .w = w,
+                  .bf16 = x.type == WAN_BF16,
                   .add = add,
                   .in = x.dim[3],
                   .rows = x.dim[1],

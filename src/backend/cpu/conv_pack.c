@@ -27,10 +27,20 @@ static void sum_taps(const conv_job *j, float *to, const float *lines, int64_t s
 /* Where channel c (from the span's first) of a tap lies in the panel, in lines of nr. */
 static int64_t line_of(const conv_job *j, const conv_span *s, int64_t tap, int64_t c) {
     if (s->runs)
-        return tap * s->count + c;
+        return tap * conv_depth(j, s->count) + c;
     int64_t part = c / s->segment * s->segment, size = s->count - part;
-    size = size < s->segment ? size : s->segment;
+    size = conv_depth(j, size < s->segment ? size : s->segment);
     return part * conv_taps(j) + tap * size + c - part;
+}
+
+/* Two lines of nr become pairs. */
+static void pair_lines(const cpu_kernels *k, uint16_t *to, const float *two) {
+    uint16_t half[2 * CPU_NR_MAX];
+    k->to_bf16(half, two, 2 * k->nr);
+    for (int i = 0; i < k->nr; i++) {
+        to[2 * i] = half[i];
+        to[2 * i + 1] = half[k->nr + i];
+    }
 }
 
 /* Channels [from, from + count) of an output channel, all taps: in the order that they lie in. */
@@ -46,26 +56,49 @@ static void unpack_kernel(const conv_job *j, float *row, int64_t out, int64_t fr
                        count);
 }
 
-void wan_cpu_conv_pack(const conv_job *j, const conv_span *s, float *panel, int64_t from,
+/* What lies where among the unpacked weights of a chunk, in lines of nr. */
+typedef struct chunk {
+    const float *lines;
+    int64_t count, channel, tap, frame, kw; /* from one to the next */
+} chunk;
+
+/* Channel c of the chunk, and in bf16 the next one or zeros with it, of one virtual tap. */
+static void pack_tap(const conv_job *j, const chunk *u, char *to, int64_t c, int t, int y, int x) {
+    int nr = j->d->k.nr;
+    const float *from = u->lines + (c * u->channel + t * u->frame) * nr;
+    float two[2 * CPU_NR_MAX];
+    if (!j->bf16) {
+        sum_taps(j, (float *)(void *)to, from, u->tap * nr, u->kw, y, x);
+        return;
+    }
+    sum_taps(j, two, from, u->tap * nr, u->kw, y, x);
+    if (c + 1 < u->count)
+        sum_taps(j, two + nr, from + u->channel * nr, u->tap * nr, u->kw, y, x);
+    else
+        memset(two + nr, 0, (size_t)nr * sizeof *two);
+    pair_lines(&j->d->k, (uint16_t *)(void *)to, two);
+}
+
+void wan_cpu_conv_pack(const conv_job *j, const conv_span *s, char *panel, int64_t from,
                        int64_t count, int64_t out, int cols, void *own) {
     const tensor *w = &j->w->weight;
     int64_t kh = w->dim[w->rank - 2], kw = w->dim[w->rank - 1], kernel = j->kt * kh * kw;
     int64_t n = count * kernel, nr = j->d->k.nr;
-    int64_t channel = (j->w->channels_last ? 1 : kernel) * nr; /* from one to the next */
-    int64_t stride = (j->w->channels_last ? count : 1) * nr;
-    assert(count <= CONV_CHUNK && kernel <= CONV_TAPS);
+    assert(count <= CONV_CHUNK && kernel <= CONV_TAPS && from % 2 == 0);
     float *rows = own, *lines = rows + (int64_t)CONV_CHUNK * CONV_TAPS * CPU_NR_MAX;
+    bool last = j->w->channels_last;
+    chunk u = {lines, count, last ? 1 : kernel, last ? count : 1, kh * kw * (last ? count : 1), kw};
     if (cols < nr)
         memset(lines, 0, (size_t)(n * nr) * sizeof *lines);
     for (int i = 0; i < cols; i++)
         unpack_kernel(j, rows + i * n, out + i, s->c0 + from, count, kernel);
     j->d->k.transpose(lines, nr, rows, n, cols, n);
-    for (int64_t c = 0; c < count; c++) {
+    for (int64_t c = 0; c < count; c += j->bf16 ? 2 : 1) {
         int64_t tap = 0;
         for (int t = j->first; t < j->kt; t++)
             for (int y = 0; y < j->down.taps; y++)
                 for (int x = 0; x < j->across.taps; x++, tap++)
-                    sum_taps(j, panel + line_of(j, s, tap, from + c) * nr,
-                             lines + c * channel + t * kh * kw * stride, stride, kw, y, x);
+                    pack_tap(j, &u, panel + line_of(j, s, tap, from + c) * nr * conv_size(j), c, t,
+                             y, x);
     }
 }

@@ -104,6 +104,7 @@ const backend wan_backend_cpu = {
     .upload = device_copy,
     .download = device_copy,
     .place = device_place,
+    .conv_input = wan_cpu_conv_input,
     .peak = wan_cpu_peak,
     .op =
         {

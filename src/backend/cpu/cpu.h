@@ -76,6 +76,7 @@ void wan_cpu_unpatchify(compute *c, tensor dst, tensor x, const int64_t patch[3]
 const float *wan_cpu_frame_row(by_frame m, int64_t token);
 
 /* conv.c */
+dtype wan_cpu_conv_input(precision p);
 void wan_cpu_conv3d(compute *c, tensor dst, tensor x, const conv *w, const history *past,
                     int time_stride, bool add);
 void wan_cpu_conv2d(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add);

@@ -78,12 +78,17 @@ static void activate_piece(void *arg, int64_t from, int64_t to, int worker) {
     const operands *o = arg;
     float *dst = (float *)o->dst.data + from;
     (void)worker;
+    if (o->dst.type == WAN_BF16) { /* a convolution's input: rounded, no more */
+        o->d->k.to_bf16((uint16_t *)o->dst.data + from, (const float *)o->x.data + from, to - from);
+        return;
+    }
     memcpy(dst, (const float *)o->x.data + from, (size_t)(to - from) * sizeof *dst);
     wan_cpu_finish(&o->d->k, dst, NULL, to - from, o->act);
 }
 
 void wan_cpu_activate(compute *c, tensor dst, tensor x, activation act) {
     operands o = {.d = wan_cpu_device(c), .dst = dst, .x = x, .act = act};
+    assert(x.type == WAN_F32 && (dst.type == WAN_F32 || act == WAN_NONE));
     wan_team_run(o.d->team, wan_elements(x), wan_cpu_grain(1), activate_piece, &o);
 }
 

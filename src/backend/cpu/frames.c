@@ -11,7 +11,7 @@
 typedef struct operands {
     const cpu_device *d;
     tensor dst, x, gain;
-    int64_t from; /* first frame of the side that holds all */
+    int64_t from; /* first frame of the side that holds all, or first pixel */
     int ft, fs, drop, pad, p;
     const float *mean, *inv_std;
     bool silu;
@@ -32,10 +32,47 @@ static void pixel_norm_piece(void *arg, int64_t first, int64_t end, int worker) 
         o->d->k.silu((float *)o->dst.data + first * n, (end - first) * n);
 }
 
+/* The same to bf16: a stretch of channels is f32 for as long as it is in the cache. */
+static void pixel_norm_rounded_piece(void *arg, int64_t first, int64_t end, int worker) {
+    enum { STRETCH = 512 };
+    const operands *o = arg;
+    const cpu_kernels *k = &o->d->k;
+    int64_t channels = o->x.dim[3];
+    float root = sqrtf((float)channels), some[STRETCH];
+    (void)worker;
+    for (int64_t i = first + o->from; i < end + o->from; i++) {
+        const float *from = (const float *)o->x.data + i * channels, *gain = o->gain.data;
+        uint16_t *to = (uint16_t *)o->dst.data + i * channels;
+        float scale = root / (float)fmax(sqrt(k->sum_squares(from, 0, channels)), 1e-12);
+        for (int64_t c = 0, n; c < channels; c += n) {
+            n = channels - c < STRETCH ? channels - c : STRETCH;
+            k->normalise(some, from + c, 0, scale, 0, gain + c, NULL, n);
+            if (o->silu)
+                k->silu(some, n);
+            k->to_bf16(to + c, some, n);
+        }
+    }
+}
+
+/* In place, pixels from n on become bytes that pixels from n / 2 on were: in waves, each twice as
+ * many as all before it, what is overwritten has been read. */
+static void pixel_norm_rounded(operands *o) {
+    int64_t pixels = wan_elements(o->x) / o->x.dim[3], grain = wan_cpu_grain(o->x.dim[3]);
+    int64_t wave = o->dst.data == o->x.data ? grain : pixels;
+    for (int64_t n; o->from < pixels; o->from += n) {
+        n = o->from ? o->from : wave;
+        n = n < pixels - o->from ? n : pixels - o->from;
+        wan_team_run(o->d->team, n, grain, pixel_norm_rounded_piece, o);
+    }
+}
+
 void wan_cpu_pixel_norm(compute *c, tensor dst, tensor x, tensor gain, bool silu) {
     operands o = {.d = wan_cpu_device(c), .dst = dst, .x = x, .gain = gain, .silu = silu};
-    wan_team_run(o.d->team, wan_elements(x) / x.dim[3], wan_cpu_grain(x.dim[3]), pixel_norm_piece,
-                 &o);
+    if (dst.type == WAN_BF16)
+        pixel_norm_rounded(&o);
+    else
+        wan_team_run(o.d->team, wan_elements(x) / x.dim[3], wan_cpu_grain(x.dim[3]),
+                     pixel_norm_piece, &o);
 }
 
 static void run_rows(operands *o, tensor t, team_piece f) {
@@ -122,9 +159,20 @@ void wan_cpu_avg_down(compute *c, tensor dst, tensor x, int ft, int fs, int pad)
     run_rows(&o, dst, avg_down_piece);
 }
 
+static void copy_piece(void *arg, int64_t from, int64_t to, int worker) {
+    const operands *o = arg; /* bytes */
+    (void)worker;
+    memcpy((char *)o->dst.data + from, (const char *)o->x.data + from, (size_t)(to - from));
+}
+
 void wan_cpu_copy(compute *c, tensor dst, tensor src) {
-    (void)c;
-    memmove(dst.data, src.data, wan_bytes(src));
+    operands o = {.d = wan_cpu_device(c), .dst = dst, .x = src};
+    uintptr_t to = (uintptr_t)dst.data, from = (uintptr_t)src.data;
+    size_t bytes = wan_bytes(src);
+    if (to + bytes <= from || from + bytes <= to)
+        wan_team_run(o.d->team, (int64_t)bytes, 1 << 18, copy_piece, &o);
+    else
+        memmove(dst.data, src.data, bytes);
 }
 
 /* Value i of the pixel that holds p x p image pixels: where it lies among planes [3, T, H, W]
