@@ -43,6 +43,7 @@ static const struct {
     {"avx512", "cpu avx512", CPU_AVX2 | CPU_AVX512},
     {"avx512vnni", "cpu avx512vnni", CPU_AVX2 | CPU_AVX512 | CPU_VNNI},
     {"avx512bf16", "cpu avx512bf16", CPU_AVX2 | CPU_AVX512 | CPU_VNNI | CPU_BF16},
+    {"neon", "cpu neon", CPU_NEON},
 };
 
 enum { SCRATCH_MB = 384, BENCH_SCRATCH_MB = 3072, NO_DEVICE = 77 };

@@ -39,6 +39,12 @@ unsigned wan_cpu_detect(void) {
         have |= CPU_AVX512;
     return detect_narrow(have);
 }
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+
+unsigned wan_cpu_detect(void) {
+    return getauxval(AT_HWCAP) & HWCAP_ASIMD ? CPU_NEON : CPU_SCALAR;
+}
 #else
 unsigned wan_cpu_detect(void) {
     return CPU_SCALAR;

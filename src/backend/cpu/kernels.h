@@ -20,6 +20,7 @@ enum {
     CPU_BF16 = 4,   /* AVX512-BF16 */
     CPU_VNNI = 8,   /* AVX512-VNNI */
     CPU_AVXVNNI = 16,
+    CPU_NEON = 1 << 16,
 };
 
 #define CPU_MR_MAX 32 /* rows of a tile, at most */
@@ -125,5 +126,6 @@ void wan_cpu_kernels_avx512bf16(cpu_kernels *k);
 void wan_cpu_kernels_avx512vnni(cpu_kernels *k);
 void wan_cpu_kernels_avxvnni(cpu_kernels *k);
 void wan_cpu_kernels_scalar_int8(cpu_kernels *k);
+void wan_cpu_kernels_neon(cpu_kernels *k);
 
 #endif

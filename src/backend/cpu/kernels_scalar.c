@@ -190,6 +190,9 @@ void wan_cpu_kernels_init(cpu_kernels *k, unsigned have) {
         wan_cpu_kernels_avx512bf16(k);
     if (have & CPU_VNNI)
         wan_cpu_kernels_avx512vnni(k);
+#elif defined(__aarch64__)
+    if (have & CPU_NEON)
+        wan_cpu_kernels_neon(k);
 #else
     (void)have;
 #endif
