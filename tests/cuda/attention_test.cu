@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* attention_test.cu - checks and times the attention kernels of the CUDA backend, by itself.
- *   attention_test [--small] [--bench] [--seed N]
+ *   attention_test [--small] [--bench] [--seed N] [--8bit: only those]
  * Every case against a plain kernel in f64 on the same inputs.  What is around inputs is NaN, what
  * is around outputs and work space must stay as it was, every output must be written. */
+#include "../../src/backend/cuda/attention_8bit.cu"
 #include "../../src/backend/cuda/attention_sm90.cu"
 
 #include <algorithm>
@@ -66,6 +67,16 @@ static __global__ void draw(T *x, int64_t count, int64_t all, float size, bool n
         if (nasty && (b & 63) < 3)
             y = (b & 63) == 0 ? 0 : (b & 63) == 1 ? 1e-39f : 4 * y;
         x[i] = i < count ? number<T>(y) : number<T>(__int_as_float(0x7fffffff));
+    }
+}
+
+/* The same for all rows. */
+static __global__ void add_common(__nv_bfloat16 *x, int64_t count, int64_t width, float size) {
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < count;
+         i += (int64_t)gridDim.x * blockDim.x) {
+        uint32_t a = mix((uint32_t)(i % width));
+        if (a % 8 == 0)
+            x[i] = __float2bfloat16((float)x[i] + (a & 8 ? size : -size));
     }
 }
 
@@ -152,6 +163,10 @@ struct problem {
     float spread; /* of the logits */
     bool bias;
     dtype type;
+    size_t space; /* bytes of work space; 0: as the backend says */
+    float common; /* of the same size in every key, by column */
+    double most;  /* error allowed; 0: as the type says */
+    bool plain;   /* numbers are just normal */
 };
 
 struct setup {
@@ -191,6 +206,9 @@ static setup prepare(const problem &p, bool nasty) {
     draw_any(s.q, p.type, p.n * width, p.n * width + extra, p.spread, nasty);
     draw_any(s.k, p.type, p.m * width, p.m * width + extra, 1, nasty);
     draw_any(s.v, p.type, p.m * width, p.m * width + extra, 1, nasty);
+    if (p.common != 0)
+        add_common<<<512, 256>>>((__nv_bfloat16 *)s.k, p.m * width, width, p.common);
+    CHECK(cudaGetLastError());
     attention_args &a = s.a;
     a.q = s.q;
     a.k = s.k;
@@ -213,7 +231,11 @@ static setup prepare(const problem &p, bool nasty) {
     tensor q = {p.type, 2, {dims[0], dims[1]}, s.q}, k = {p.type, 2, {kdims[0], kdims[1]}, s.k};
     attention how = {};
     how.heads = p.heads;
-    s.space_bytes = wan_cuda_attention_workspace(NULL, q, k, &how);
+    how.last_key_count = p.last_key_count;
+    compute c = {};
+    s.space_bytes = p.space;
+    if (!p.space)
+        s.space_bytes = wan_cuda_attention_workspace(&c, q, k, &how);
     s.space = new_buffer(s.space_bytes, 0xa5);
     a.workspace = s.space;
     return s;
@@ -276,7 +298,7 @@ static int unwritten(const setup &s, dtype t) {
 }
 
 static void check(const char *name, const problem &p, runner run) {
-    setup s = prepare(p, p.spread < 4);
+    setup s = prepare(p, p.spread < 4 && !p.plain);
     CHECK(cudaDeviceSynchronize());
     cudaError_t e = run(&s.a, p.type);
     if (e == cudaSuccess)
@@ -297,12 +319,16 @@ static void check(const char *name, const problem &p, runner run) {
     /* bf16: results and weights rounded to 2^-9; f16: to 2^-12; f32: logits of 80 have errors of
      * some 1e-5. */
     double most = p.type == WAN_BF16 ? 4e-3 : p.type == WAN_F16 ? 5e-4 : p.spread > 4 ? 5e-5 : 1e-5;
+    if (p.most > 0)
+        most = p.most;
     ok = ok && error <= most && missing == 0 && guards;
     cases++;
     failures += !ok;
     printf("%s %s %s n=%lld m=%lld heads=%d size=%d last=%lld spread=%g%s rel_err=%.2e",
            ok ? "OK" : "FAIL", name, type_name(p.type), (long long)p.n, (long long)p.m, p.heads,
            p.size, (long long)p.last_key_count, p.spread, p.bias ? " bias" : "", error);
+    if (p.most > 0)
+        printf(" of %.2e", most);
     if (missing)
         printf(" unwritten=%d", missing);
     if (!guards)
@@ -364,6 +390,90 @@ static const variant variants[] = {
     VARIANT(2, 112, 3, 1, 1, 1), VARIANT(3, 80, 3, 1, 1, 1),  VARIANT(3, 80, 3, 0, 1, 1),
     VARIANT(3, 80, 3, 1, 1, 2),
 };
+
+/* ------------------------------------------------------------------------- 8 bits */
+
+template <class S> static cudaError_t run_eight(const attention_args *a, dtype t) {
+    (void)t;
+    return eight::launch<S>(&device, a);
+}
+
+/* Only what is done before. */
+template <class S> static cudaError_t run_packing(const attention_args *a, dtype t) {
+    (void)t;
+    packed_keys x = wan_cuda_packed_keys(a->m, a->heads, S::Keys, S::Values8, a->workspace);
+    return wan_cuda_pack_keys(&x, a, device.stream);
+}
+
+/* As it is chosen. */
+static cudaError_t run_eight_op(const attention_args *a, dtype t) {
+    (void)t;
+    cudaError_t e = cudaErrorInvalidValue;
+    wan_cuda_attention_8bit(&device, a, &e);
+    return e;
+}
+
+struct eight_variant {
+    const char *name;
+    runner run, pack;
+    int keys;
+    bool values8;
+};
+
+#define EIGHT(k, s, v, e)                                                                          \
+    {                                                                                              \
+        "qk8" #v "_k" #k "_s" #s "_every" #e, run_eight<eight::shape<k, s, #v[0] == 'v', e>>,      \
+            run_packing<eight::shape<k, s, #v[0] == 'v', e>>, k, #v[0] == 'v'                      \
+    }
+static const eight_variant eights[] = {
+    EIGHT(176, 2, , 0),   EIGHT(192, 3, v8, 0), EIGHT(160, 2, , 0),   EIGHT(160, 3, , 0),
+    EIGHT(144, 3, , 0),   EIGHT(128, 3, , 0),   EIGHT(192, 2, v8, 0), EIGHT(192, 3, v8, 8),
+    EIGHT(192, 3, v8, 4), EIGHT(128, 3, v8, 0), EIGHT(128, 3, v8, 4),
+};
+
+/* What rounding to 8 bits should cost, in the result of normal numbers, twice.
+ * Integers of a scale have an error of its step over sqrt 12; the largest of a row's 128 normal
+ * numbers is about 2.8, of a tile's some 20,000 about 4.3: 0.64 % and 0.98 % of a number, so 1.17 %
+ * of the logits' spread, and a weight is as far off as its logit.  Where one number in 64 is four
+ * times larger (and all have 1.11 for standard deviation), the largest are about 5.5 and 12.5: 1.25
+ * % and 2.84 % of a normal number's, 3.44 % together.  E4M3 is off by 2.6 %, values and weights,
+ * bf16 by 0.3 %. */
+static double allowed(float spread, bool values8, bool plain) {
+    double logit = (plain ? 0.0117 : 0.0344) * spread, weight = values8 ? 0.026 * sqrt(2.0) : 0,
+           rest = 0.003;
+    return 2 * sqrt(logit * logit + weight * weight + rest * rest);
+}
+
+static problem eight_head(const eight_variant &v, int64_t n, int64_t m, int heads, float spread,
+                          bool plain = true) {
+    problem p = {n, m, heads, 128, 1, spread, false, WAN_BF16};
+    p.space = wan_cuda_packed_keys(m, heads, v.keys, v.values8, NULL).bytes;
+    p.plain = plain;
+    p.most = allowed(spread, v.values8, plain);
+    return p;
+}
+
+static void check_eight(bool small) {
+    static const int64_t length[][2] = {{1, 1},     {15, 1},    {127, 15},  {1, 177},  {177, 127},
+                                        {177, 177}, {128, 193}, {300, 500}, {65, 385}, {256, 352}};
+    for (const eight_variant &v : eights) {
+        for (auto &l : length)
+            check(v.name, eight_head(v, l[0], l[1], 3, 1), v.run);
+        check(v.name, eight_head(v, 129, 700, 2, 3), v.run);
+        problem p = eight_head(v, 300, 500, 2, 1);
+        p.common = 8; /* is to cost nothing */
+        check(v.name, p, v.run);
+        check(v.name, eight_head(v, 200, 600, 3, 1, false), v.run);
+        if (small)
+            continue;
+        check(v.name, eight_head(v, 1000, 2001, 24, 1), v.run);
+        check(v.name, eight_head(v, 4725, 4725, 24, 1), v.run);
+        check(v.name, eight_head(v, 4725, 4725, 4, 4), v.run);
+        check(v.name, eight_head(v, 1100, 27280, 24, 1), v.run);
+        check(v.name, eight_head(v, 27280, 600, 2, 1), v.run);
+    }
+    check("8bit", eight_head(eights[0], 300, 777, 3, 1), run_eight_op);
+}
 
 /* ------------------------------------------------------------------------- checks */
 
@@ -501,6 +611,18 @@ static void bench(const char *name, const problem &p, runner run, int times) {
         release(s[i]);
 }
 
+static void bench_eight(void) {
+    for (int64_t n : {4725, 27280}) {
+        int times = n > 10000 ? 15 : 41;
+        bench("bf16", wide_head(n, n, 24, 1, 1), run_shape<shape<2, 176, 2, true, true>>, times);
+        for (const eight_variant &v : eights)
+            bench(v.name, eight_head(v, n, n, 24, 1), v.run, times);
+        bench("packing k", eight_head(eights[0], n, n, 24, 1), eights[0].pack, 41);
+        bench("packing k and v", eight_head(eights[1], n, n, 24, 1), eights[1].pack, 41);
+        bench("bf16", wide_head(n, n, 24, 1, 1), run_shape<shape<2, 176, 2, true, true>>, times);
+    }
+}
+
 static void bench_all(void) {
     for (const variant &v : variants)
         bench(v.name, wide_head(4725, 4725, 24, 1, 1), v.run, 41);
@@ -520,11 +642,22 @@ static void bench_all(void) {
     bench("any", {4725, 4725, 24, 128, 1, 1, false, WAN_F32}, run_any, 21);
 }
 
+static void check_rest(bool small) {
+    check_sm90(small);
+    check_any(small);
+    check_again("sm90", wide_head(small ? 300 : 4725, small ? 300 : 4725, small ? 2 : 24, 1, 1),
+                run_op);
+    check_again("vae", {small ? 300 : 900, small ? 300 : 900, 1, 1024, 1, 1, false, WAN_F16},
+                run_op);
+    check_again("umt5", {100, 100, 4, 64, 1, 0.125f, true, WAN_BF16}, run_op);
+}
+
 int main(int argc, char **argv) {
-    bool small = false, timed = false;
+    bool small = false, timed = false, only = false;
     for (int i = 1; i < argc; i++) {
         small = small || !strcmp(argv[i], "--small");
         timed = timed || !strcmp(argv[i], "--bench");
+        only = only || !strcmp(argv[i], "--8bit");
         if (!strcmp(argv[i], "--seed") && i + 1 < argc)
             seed = (unsigned)atoi(argv[++i]);
     }
@@ -533,15 +666,17 @@ int main(int argc, char **argv) {
     device.sm = prop.major * 10 + prop.minor;
     device.multiprocessors = prop.multiProcessorCount;
     printf("%s, sm %d, %d multiprocessors\n", prop.name, device.sm, device.multiprocessors);
-    check_sm90(small);
-    check_any(small);
-    check_again("sm90", wide_head(small ? 300 : 4725, small ? 300 : 4725, small ? 2 : 24, 1, 1),
-                run_op);
-    check_again("vae", {small ? 300 : 900, small ? 300 : 900, 1, 1024, 1, 1, false, WAN_F16},
-                run_op);
-    check_again("umt5", {100, 100, 4, 64, 1, 0.125f, true, WAN_BF16}, run_op);
+    check_eight(small);
+    for (const eight_variant &v : eights)
+        check_again(v.name,
+                    eight_head(v, small ? 300 : 4725, small ? 300 : 4725, small ? 2 : 24, 1),
+                    v.run);
+    if (!only)
+        check_rest(small);
     printf("%d of %d failed\n", failures, cases);
     if (timed && !failures)
+        bench_eight();
+    if (timed && !failures && !only)
         bench_all();
     return failures ? 1 : 0;
 }
