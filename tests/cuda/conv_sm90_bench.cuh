@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* conv_sm90_bench.cuh - the part of conv_sm90_test.cu that times. */
 typedef struct pool {
-    number *x, *weight, *dst;
-    float *bias;
+    void *x[2], *weight[2]; /* of f16, of codes */
+    number *dst;
+    float *bias, *scale;
     int64_t nx, nw, nd;
 } pool;
 
@@ -11,8 +12,9 @@ typedef struct pool {
 static double time_one(const cuda_device *d, conv_args a, const pool &p, const variant *v,
                        double budget) {
     int64_t frame = a.height * a.width * a.in, x = frame * (a.frames_in + a.before);
-    int64_t w = (a.in * a.out * a.kt * a.kh * a.kw + 7) / 8 * 8;
+    int64_t w = (a.in * a.out * a.kt * a.kh * a.kw + 15) / 16 * 16;
     int64_t out = (a.frames_out * a.dst_h * a.dst_w * a.out + 7) / 8 * 8;
+    int coded = a.type == WAN_F8_E4M3;
     if (x > p.nx || w > p.nw || out > p.nd)
         return 0;
     static cudaEvent_t e[401];
@@ -22,12 +24,15 @@ static double time_one(const cuda_device *d, conv_args a, const pool &p, const v
     made = true;
     a.held = a.before;
     a.bias = p.bias;
+    a.scale = coded ? p.scale : NULL;
+    a.unit = 1e-6f;
     double guess = flops(a) / 600e9; /* ms */
     int runs = (int)std::min(400., std::max(10., budget / guess)), warm = runs;
     for (int i = 0; i < warm + runs; i++) {
-        a.past = a.before ? p.x + i % (p.nx / x) * x : NULL;
-        a.x = p.x + i % (p.nx / x) * x + frame * a.before;
-        a.weight = p.weight + i % (p.nw / w) * w;
+        void *from = number_at(p.x[coded], i % (p.nx / x) * x, a.type);
+        a.past = a.before ? from : NULL;
+        a.x = number_at(from, frame * a.before, a.type);
+        a.weight = number_at(p.weight[coded], i % (p.nw / w) * w, a.type);
         a.dst = p.dst + i % (p.nd / out) * out;
         if (i >= warm)
             CHECK(cudaEventRecord(e[i - warm], d->stream));
@@ -42,6 +47,34 @@ static double time_one(const cuda_device *d, conv_args a, const pool &p, const v
     return ms[runs / 2];
 }
 
+/* Both types in turns, at the power limit. */
+static void bench_types(const cuda_device *d, const pool &p, int round) {
+    const shape list[] = {
+        cube("L0 res 1024", 8, 30, 30, 1024, 1024, 3, 3, 2, false),
+        cube("L1 res 1024", 16, 60, 60, 1024, 1024, 3, 3, 2, false),
+        cube("L2 res 512", 21, 120, 120, 512, 512, 3, 3, 2, false),
+        cube("L2 res 512 add", 21, 120, 120, 512, 512, 3, 3, 2, true),
+        cube("L3 res 256", 6, 240, 240, 256, 256, 3, 3, 2, false),
+        cube("L3 res 256 add", 6, 240, 240, 256, 256, 3, 3, 2, true),
+    };
+    for (const shape &s : list)
+        for (dtype type : {WAN_F16, WAN_F8_E4M3}) {
+            conv_args a = args_of(s, type);
+            for (const variant *v = variants; v < variants + VARIANTS; v++)
+                if (variant_fits(v, &a) && v->outs != 160) {
+                    double ms = time_one(d, a, p, v, 60);
+                    printf("TYPES %s round %d %-16s %3dx%-3d %8.3f ms %6.1f TFLOP/s%s\n",
+                           name_of(type), round, s.name, v->rows, v->outs, ms, flops(a) / ms / 1e9,
+                           v == choose(d, &a) ? " chosen" : "");
+                }
+            if (type == WAN_F16)
+                continue;
+            double ms = time_one(d, a, p, &in_one_piece, 60);
+            printf("TYPES %s round %d %-16s in one piece %8.3f ms %6.1f TFLOP/s\n", name_of(type),
+                   round, s.name, ms, flops(a) / ms / 1e9);
+        }
+}
+
 typedef struct layer {
     shape s;          /* of one piece; height and width are the latent's factor */
     int total, count; /* frames in all; such layers */
@@ -52,9 +85,9 @@ typedef struct sums {
 } sums;
 
 /* Times one shape with the variants that make sense; counts it `weight` times. */
-static void bench_shape(const cuda_device *d, const pool &p, const shape &s, double weight,
-                        sums *sum) {
-    conv_args a = args_of(s);
+static void bench_shape(const cuda_device *d, const pool &p, const shape &s, dtype type,
+                        double weight, sums *sum) {
+    conv_args a = args_of(s, type);
     const variant *chosen = choose(d, &a);
     double least = 0, ours = 0;
     for (const variant *v = variants; v < variants + VARIANTS; v++) {
@@ -62,8 +95,8 @@ static void bench_shape(const cuda_device *d, const pool &p, const shape &s, dou
             (v->outs == 160 && a.out % 160))
             continue;
         double ms = time_one(d, a, p, v, 40);
-        printf("BENCH %-26s %3dx%-3d %8.3f ms %6.1f TFLOP/s%s\n", s.name, v->rows, v->outs, ms,
-               flops(a) / ms / 1e9, v == chosen ? " chosen" : "");
+        printf("BENCH %s %-26s %3dx%-3d %8.3f ms %6.1f TFLOP/s%s\n", name_of(type), s.name, v->rows,
+               v->outs, ms, flops(a) / ms / 1e9, v == chosen ? " chosen" : "");
         if (!least || ms < least)
             least = ms;
         if (v == chosen)
@@ -74,7 +107,8 @@ static void bench_shape(const cuda_device *d, const pool &p, const shape &s, dou
     sum->work += flops(a) * weight;
 }
 
-/* The decoder of vae.md 8.1.  Pieces as a level is likely to be cut. */
+/* The decoder of vae.md 8.1.  Pieces as a level is likely to be cut.  In codes are residual blocks.
+ */
 static void bench_decoder(const cuda_device *d, const pool &p, int64_t h, int64_t w, int latents,
                           const int piece[4]) {
     int t0 = latents, t1 = 2 * t0 - 1, t2 = 2 * t1 - 1;
@@ -102,32 +136,43 @@ static void bench_decoder(const cuda_device *d, const pool &p, int64_t h, int64_
         {cube("L3 short 512-256", p3, 8, 8, 512, 256, 1, 1, 0, false), t2, 1},
         {cube("L3 head 12", p3, 8, 8, 256, 12, 3, 3, 2, false), t2, 1},
     };
-    sums sum = {};
+    sums sum[2] = {};
     for (layer &l : list) {
+        double weight = l.count * (double)l.total / l.s.frames;
+        bool block = strstr(l.s.name, "res") != NULL;
         l.s.height *= h;
         l.s.width *= w;
-        bench_shape(d, p, l.s, l.count * (double)l.total / l.s.frames, &sum);
+        sums once = {};
+        bench_shape(d, p, l.s, WAN_F16, weight, &once);
+        for (int coded = 0; coded < 2; coded++)
+            if (coded && block)
+                bench_shape(d, p, l.s, WAN_F8_E4M3, weight, &sum[1]);
+            else
+                sum[coded] = sums{sum[coded].chosen + once.chosen, sum[coded].best + once.best,
+                                  sum[coded].work + once.work};
     }
-    printf(
-        "DECODE %lldx%lldx%d pieces %d %d %d %d: %.1f TFLOP; as chosen %.1f ms %.1f TFLOP/s; best "
-        "of each %.1f ms %.1f TFLOP/s\n",
-        (long long)w * 16, (long long)h * 16, t2, p0, p1, p2, p3, sum.work / 1e12, sum.chosen,
-        sum.work / sum.chosen / 1e9, sum.best, sum.work / sum.best / 1e9);
+    for (int coded = 0; coded < 2; coded++)
+        printf("DECODE %s %lldx%lldx%d pieces %d %d %d %d: %.1f TFLOP; as chosen %.1f ms %.1f "
+               "TFLOP/s; best of each %.1f ms %.1f TFLOP/s\n",
+               coded ? "f8 " : "f16", (long long)w * 16, (long long)h * 16, t2, p0, p1, p2, p3,
+               sum[coded].work / 1e12, sum[coded].chosen, sum[coded].work / sum[coded].chosen / 1e9,
+               sum[coded].best, sum[coded].work / sum[coded].best / 1e9);
 }
 
 static void bench_others(const cuda_device *d, const pool &p) {
     sums none = {};
-    bench_shape(d, p, cube("matrix 8192x8192x8192", 1, 1, 8192, 8192, 8192, 1, 1, 0, false), 1,
+    bench_shape(d, p, cube("matrix 8192x8192x8192", 1, 1, 8192, 8192, 8192, 1, 1, 0, false),
+                WAN_F16, 1, &none);
+    bench_shape(d, p, cube("encoder 160, 1 frame", 1, 240, 240, 160, 160, 3, 3, 2, false), WAN_F16,
+                1, &none);
+    bench_shape(d, p, cube("encoder 320, 1 frame", 1, 120, 120, 320, 320, 3, 3, 2, false), WAN_F16,
+                1, &none);
+    bench_shape(d, p, cube("encoder 640, 1 frame", 1, 60, 60, 640, 640, 3, 3, 2, false), WAN_F16, 1,
                 &none);
-    bench_shape(d, p, cube("encoder 160, 1 frame", 1, 240, 240, 160, 160, 3, 3, 2, false), 1,
-                &none);
-    bench_shape(d, p, cube("encoder 320, 1 frame", 1, 120, 120, 320, 320, 3, 3, 2, false), 1,
-                &none);
-    bench_shape(d, p, cube("encoder 640, 1 frame", 1, 60, 60, 640, 640, 3, 3, 2, false), 1, &none);
     /* What a call costs the host. */
-    conv_args a = args_of(cube("", 1, 4, 4, 64, 64, 3, 3, 2, false));
-    a.x = a.past = p.x;
-    a.weight = p.weight;
+    conv_args a = args_of(cube("", 1, 4, 4, 64, 64, 3, 3, 2, false), WAN_F16);
+    a.x = a.past = p.x[0];
+    a.weight = p.weight[0];
     a.dst = p.dst;
     cudaError_t e = cudaSuccess;
     wan_cuda_conv_sm90(d, &a, &e);
@@ -142,25 +187,33 @@ static void bench_others(const cuda_device *d, const pool &p) {
            std::chrono::duration<double, std::micro>(took).count() / 400);
 }
 
-static void draw(const pool &p) {
-    fill<<<2048, 256>>>(p.x, p.nx, 1, 1.f, false);
-    fill<<<2048, 256>>>(p.weight, p.nw, 2, 0.02f, false);
-    CHECK(cudaMemset(p.dst, 0, p.nd * 2));
+static void make_pool(pool *p) {
+    p->nx = 700ll << 20;
+    p->nw = 120ll << 20;
+    p->nd = 700ll << 20;
+    for (int coded = 0; coded < 2; coded++) {
+        dtype type = coded ? WAN_F8_E4M3 : WAN_F16;
+        CHECK(cudaMalloc(&p->x[coded], p->nx * size_of(type)));
+        CHECK(cudaMalloc(&p->weight[coded], p->nw * size_of(type)));
+        fill<<<2048, 256>>>(p->x[coded], type, p->nx, 1, coded ? 14.f : 1.f, PLAIN);
+        fill<<<2048, 256>>>(p->weight[coded], type, p->nw, 2, coded ? 448.f : 0.02f, PLAIN);
+    }
+    CHECK(cudaMalloc(&p->dst, p->nd * 2));
+    CHECK(cudaMalloc(&p->bias, 65536));
+    CHECK(cudaMalloc(&p->scale, 65536));
+    CHECK(cudaMemset(p->bias, 0, 65536));
+    CHECK(cudaMemset(p->dst, 0, p->nd * 2));
+    fill_f32<<<16, 256>>>(p->scale, 16384, 3, 0.f, 1.f);
+    CHECK(cudaGetLastError());
     CHECK(cudaDeviceSynchronize());
 }
 
 static void bench(const cuda_device *d) {
     pool p = {};
-    p.nx = 800ll << 20;
-    p.nw = 120ll << 20;
-    p.nd = 700ll << 20;
-    CHECK(cudaMalloc(&p.x, p.nx * 2));
-    CHECK(cudaMalloc(&p.weight, p.nw * 2));
-    CHECK(cudaMalloc(&p.dst, p.nd * 2));
-    CHECK(cudaMalloc(&p.bias, 65536));
-    CHECK(cudaMemset(p.bias, 0, 65536));
+    make_pool(&p);
     static const int pieces480[] = {8, 16, 21, 6}, pieces704[] = {3, 6, 6, 2};
-    draw(p);
+    for (int round = 0; round < 2; round++)
+        bench_types(d, p, round);
     bench_decoder(d, p, 30, 30, 21, pieces480);
     bench_decoder(d, p, 44, 80, 31, pieces704);
     bench_others(d, p);

@@ -15,7 +15,7 @@
 
 #include "backend/cuda/conv_sm90.cu"
 
-typedef f16 number;
+typedef f16 number; /* of dst */
 
 static void check_cuda(cudaError_t e, const char *what, int line) {
     if (e == cudaSuccess)
@@ -36,21 +36,46 @@ static __device__ uint32_t hash(uint32_t x) {
     return x ^ x >> 16;
 }
 
-/* Uniform in [-scale, scale]; if nasty, some zeros, denormals and large values among them. */
-static __global__ void fill(number *p, int64_t n, uint32_t seed, float scale, bool nasty) {
+static __device__ float value(const void *p, int64_t i, dtype type) {
+    if (type == WAN_F16)
+        return to_float(((const f16 *)p)[i]);
+    __half_raw h = __nv_cvt_fp8_to_halfraw(((const uint8_t *)p)[i], __NV_E4M3);
+    return __half2float(__half(h));
+}
+
+static int64_t size_of(dtype type) {
+    return type == WAN_F16 ? 2 : 1;
+}
+
+static void *number_at(void *p, int64_t i, dtype type) {
+    return (char *)p + i * size_of(type);
+}
+
+/* Of a draw: zeros, the smallest, and large values (f16 only: codes have no room above). */
+enum fill_kind { PLAIN, NASTY, ONE_SIGN };
+
+/* Uniform in [-scale, scale], or from 0 on. */
+static __global__ void fill(void *p, dtype type, int64_t n, uint32_t seed, float scale,
+                            fill_kind how) {
     for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < n; i += gridDim.x * 256ll) {
         uint32_t h = hash((uint32_t)i * 2654435761u ^ hash(seed + (uint32_t)(i >> 32)));
         float v = ((float)(h >> 8) / 8388608.f - 1.f) * scale;
         uint32_t kind = hash(h) % 512;
-        if (nasty && kind < 40)
-            v = kind < 32 ? 0.f : kind < 36 ? 1e-6f : v * 50.f;
-        from_float(p + i, v);
+        if (how == NASTY && kind < 40)
+            v = kind < 32 ? 0.f : kind < 36 ? type == WAN_F16 ? 1e-6f : 0.002f : v;
+        if (how == NASTY && kind >= 36 && kind < 40 && type == WAN_F16)
+            v *= 50.f;
+        v = how == ONE_SIGN ? fabsf(v) : v;
+        if (type == WAN_F16)
+            from_float((f16 *)p + i, v);
+        else
+            from_float((f8 *)p + i, v);
     }
 }
 
-static __global__ void fill_f32(float *p, int64_t n, uint32_t seed, float scale) {
+static __global__ void fill_f32(float *p, int64_t n, uint32_t seed, float scale, float from) {
     for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < n; i += gridDim.x * 256ll)
-        p[i] = ((float)(hash((uint32_t)i ^ hash(seed)) >> 8) / 8388608.f - 1.f) * scale;
+        p[i] = ((float)(hash((uint32_t)i ^ hash(seed)) >> 8) / 8388608.f - 1.f) * scale + from;
 }
 
 /* The formula of conv_args, one thread an output.  What it does not write stays as it is. */
@@ -59,7 +84,7 @@ static __global__ void reference(conv_args a, const number *before_add, float *r
     int64_t all = a.frames_out * oh * ow * a.out, parts = a.out / a.split;
     for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < all; i += gridDim.x * 256ll) {
         int64_t o = i % a.out, x = i / a.out % ow, y = i / a.out / ow % oh, t = i / a.out / ow / oh;
-        float sum = a.bias ? a.bias[o] : 0.f;
+        float sum = 0;
         for (int k = 0; k < a.kt * a.kh * a.kw; k++) {
             int64_t f = t * a.time_stride + k / (a.kh * a.kw) - a.before;
             int64_t sy = y * a.stride + k / a.kw % a.kh - a.top,
@@ -67,13 +92,12 @@ static __global__ void reference(conv_args a, const number *before_add, float *r
             if (sy < 0 || sy >= a.height || sx < 0 || sx >= a.width || f < -a.held ||
                 f >= a.frames_in || (f < 0 && !a.past))
                 continue;
-            const number *frames = (const number *)(f < 0 ? a.past : a.x);
-            const number *v =
-                frames + (((f < 0 ? f + a.before : f) * a.height + sy) * a.width + sx) * a.in;
-            const number *w = (const number *)a.weight + (k * a.out + o) * a.in;
+            int64_t v = (((f < 0 ? f + a.before : f) * a.height + sy) * a.width + sx) * a.in;
+            int64_t w = (k * a.out + o) * a.in;
             for (int64_t c = 0; c < a.in; c++)
-                sum += to_float(v[c]) * to_float(w[c]);
+                sum += value(f < 0 ? a.past : a.x, v + c, a.type) * value(a.weight, w + c, a.type);
         }
+        sum = (a.scale ? sum * (a.scale[o] * a.unit) : sum) + (a.bias ? a.bias[o] : 0.f);
         int64_t at = (((t * a.split + o / parts) * a.dst_h + y * a.step + a.off_y) * a.dst_w +
                       x * a.step + a.off_x) *
                          parts +
@@ -113,89 +137,9 @@ static __global__ void compare(const number *out, const number *was, const float
     }
 }
 
+#include "conv_sm90_shapes.cuh"
+
 /* --------------------------------------------------------------------------------------- cases */
-
-typedef struct shape {
-    const char *name;
-    int64_t frames, height, width, in, out;
-    int kt, kh, kw;
-    int held;
-    bool add;
-    int time_stride, stride, split, phase; /* phase 0-3 of a doubled image, -1: none */
-    bool no_past, no_bias;
-} shape;
-
-static shape cube(const char *name, int64_t t, int64_t h, int64_t w, int64_t in, int64_t out,
-                  int kt, int k, int held, bool add) {
-    return shape{name, t, h, w, in, out, kt, k, k, held, add, 1, 1, 1, -1, false, false};
-}
-
-static shape phase(const char *name, int64_t t, int64_t h, int64_t w, int64_t in, int64_t out,
-                   int which, bool add) {
-    shape s = cube(name, t, h, w, in, out, 1, 2, 0, add);
-    s.phase = which;
-    return s;
-}
-
-static shape time_up(const char *name, int64_t t, int64_t h, int64_t w, int64_t in, int64_t out,
-                     int held) {
-    shape s = cube(name, t, h, w, in, out, 3, 1, held, false);
-    s.split = 2;
-    return s;
-}
-
-static shape down(const char *name, int64_t t, int64_t h, int64_t w, int64_t in, int64_t out) {
-    shape s = cube(name, t, h, w, in, out, 1, 3, 0, false);
-    s.stride = 2;
-    return s;
-}
-
-static shape time_down(const char *name, int64_t t, int64_t h, int64_t w, int64_t in, int64_t out,
-                       int held, bool add) {
-    shape s = cube(name, t, h, w, in, out, 3, 1, held, add);
-    s.time_stride = 2;
-    return s;
-}
-
-static conv_args args_of(const shape &s) {
-    conv_args a = conv_args();
-    a.frames_in = s.frames;
-    a.height = s.height;
-    a.width = s.width;
-    a.in = s.in;
-    a.out = s.out;
-    a.kt = s.kt;
-    a.kh = s.kh;
-    a.kw = s.kw;
-    a.before = s.kt == 1 ? 0 : s.time_stride == 2 ? 1 : 2;
-    a.held = s.held;
-    a.time_stride = s.time_stride;
-    a.frames_out = (a.before + s.frames - s.kt) / s.time_stride + 1;
-    a.stride = s.stride;
-    a.top = s.stride == 2 ? 0 : s.kh / 2;
-    a.left = s.stride == 2 ? 0 : s.kw / 2;
-    a.step = 1;
-    a.split = s.split;
-    a.dst_h = s.height / s.stride;
-    a.dst_w = s.width / s.stride;
-    if (s.phase >= 0) {
-        a.step = 2;
-        a.off_y = s.phase / 2;
-        a.off_x = s.phase % 2;
-        a.top = 1 - a.off_y;
-        a.left = 1 - a.off_x;
-        a.dst_h *= 2;
-        a.dst_w *= 2;
-    }
-    a.add = s.add;
-    a.type = WAN_F16;
-    return a;
-}
-
-static double flops(const conv_args &a) {
-    return 2.0 * a.in * a.out * a.kt * a.kh * a.kw * a.frames_out * (a.height / a.stride) *
-           (a.width / a.stride);
-}
 
 static int passed, failed;
 
@@ -213,29 +157,42 @@ static void run(const cuda_device *d, const conv_args *a, const variant *v) {
 /* Guarded buffers of one case. */
 #define GUARD 1024
 typedef struct buffers {
-    number *x, *past, *weight, *dst, *was;
-    float *bias, *ref;
+    void *x, *past, *weight;
+    number *dst, *was;
+    float *bias, *scale, *ref;
     verdict *v;
     int64_t n; /* of dst, guards included */
 } buffers;
 
-static void judge(const char *name, const buffers &b, const variant *v) {
+static const char *name_of(dtype type) {
+    return type == WAN_F16 ? "f16" : "f8 ";
+}
+
+/* `asked` false: only told. */
+static void judge(const char *name, const buffers &b, const variant *v, bool asked = true) {
     verdict r;
     CHECK(cudaMemcpy(&r, b.v, sizeof r, cudaMemcpyDeviceToHost));
     double error = sqrt(r.error / (r.norm > 0 ? r.norm : 1));
     bool ok = error < 4e-3 && !r.wrong && !r.touched && r.written && r.norm > 0;
-    printf("%s %-22s %3dx%-3d rel_err=%.2e", ok ? "OK  " : "FAIL", name, v->rows, v->outs, error);
-    if (!ok)
+    printf("%s %-22s %s %3dx%-3d rel_err=%.2e",
+           !asked ? "INFO"
+           : ok   ? "OK  "
+                  : "FAIL",
+           name, name_of(v->type), v->rows, v->outs, error);
+    if (!ok && asked)
         printf(" wrong=%llu of %llu, first at %lld, touched=%llu", r.wrong, r.written,
                (long long)r.first_wrong - GUARD, r.touched);
     printf("\n");
-    ok ? passed++ : failed++;
+    if (asked)
+        ok ? passed++ : failed++;
 }
 
-static void compare_now(const buffers &b, float scale = 1) {
+/* Sums of codes are cut at about 13 bits, 36 times each. */
+static void compare_now(const buffers &b, dtype type, float scale = 1) {
+    float slack = type == WAN_F16 ? 4e-3f : 12e-3f;
     CHECK(cudaMemset(b.v, 0, sizeof(verdict)));
     CHECK(cudaMemset(&b.v->first_wrong, 0xff, sizeof b.v->first_wrong));
-    compare<<<512, 256>>>(b.dst, b.was, b.ref, b.n, 4e-3f * scale, b.v);
+    compare<<<512, 256>>>(b.dst, b.was, b.ref, b.n, slack * scale, b.v);
     CHECK(cudaGetLastError());
     CHECK(cudaDeviceSynchronize());
 }
@@ -246,31 +203,43 @@ static buffers prepare(const shape &s, conv_args *a, uint32_t seed, float scale 
     int64_t frame = a->height * a->width * a->in, nx = frame * a->frames_in;
     int64_t np = frame * a->before, nw = a->out * a->in * a->kt * a->kh * a->kw;
     b.n = a->frames_out * a->dst_h * a->dst_w * a->out + 2 * GUARD;
-    CHECK(cudaMalloc(&b.x, (nx + 2 * GUARD) * 2));
-    CHECK(cudaMalloc(&b.past, (np + 2 * GUARD) * 2));
-    CHECK(cudaMalloc(&b.weight, nw * 2));
+    dtype type = a->type;
+    /* Codes: pixels of a length of 448 at most, weights as large as codes go. */
+    float most_x = type == WAN_F16 ? 1 : 448 / sqrtf((float)a->in),
+          w = sqrtf((float)(a->in * a->kh));
+    CHECK(cudaMalloc(&b.x, (nx + 2 * GUARD) * size_of(type)));
+    CHECK(cudaMalloc(&b.past, (np + 2 * GUARD) * size_of(type)));
+    CHECK(cudaMalloc(&b.weight, nw * size_of(type)));
     CHECK(cudaMalloc(&b.dst, b.n * 2));
     CHECK(cudaMalloc(&b.was, b.n * 2));
     CHECK(cudaMalloc(&b.ref, b.n * 4));
     CHECK(cudaMalloc(&b.bias, (a->out + 2) * 4));
+    CHECK(cudaMalloc(&b.scale, (a->out + 2) * 4));
     CHECK(cudaMalloc(&b.v, sizeof *b.v));
     /* NaN wherever nobody should read. */
-    CHECK(cudaMemset(b.x, 0xff, (nx + 2 * GUARD) * 2));
-    CHECK(cudaMemset(b.past, 0xff, (np + 2 * GUARD) * 2));
-    fill<<<512, 256>>>(b.x + GUARD, nx, seed + 1, scale, scale == 1);
+    CHECK(cudaMemset(b.x, 0xff, (nx + 2 * GUARD) * size_of(type)));
+    CHECK(cudaMemset(b.past, 0xff, (np + 2 * GUARD) * size_of(type)));
+    a->x = number_at(b.x, GUARD, type);
+    fill<<<512, 256>>>((void *)a->x, type, nx, seed + 1, type == WAN_F16 ? scale : most_x,
+                       s.one_sign   ? ONE_SIGN
+                       : scale == 1 ? NASTY
+                                    : PLAIN);
     if (scale > 1)
-        CHECK(cudaMemset(b.x + GUARD + nx / 2, 0xff, 2));
+        CHECK(cudaMemset((void *)number_at(b.x, GUARD + nx / 2, type), 0xff, size_of(type)));
     if (s.held)
-        fill<<<512, 256>>>(b.past + GUARD + (a->before - s.held) * frame, s.held * frame, seed + 2,
-                           1.f, true);
-    fill<<<512, 256>>>(b.weight, nw, seed + 3, 1.f / sqrtf((float)(a->in * a->kh)), false);
-    fill_f32<<<16, 256>>>(b.bias, a->out, seed + 4, 1.f);
+        fill<<<512, 256>>>(number_at(b.past, GUARD + (a->before - s.held) * frame, type), type,
+                           s.held * frame, seed + 2, most_x, s.one_sign ? ONE_SIGN : NASTY);
+    fill<<<512, 256>>>(b.weight, type, nw, seed + 3, type == WAN_F16 ? 1 / w : 448,
+                       s.one_sign ? ONE_SIGN : PLAIN);
+    fill_f32<<<16, 256>>>(b.scale, a->out, seed + 6, 0.5f, 1.f);
+    a->unit = scale / (most_x * 448 * w * (s.one_sign ? 27 : 1));
+    a->scale = type == WAN_F16 ? NULL : b.scale;
+    fill_f32<<<16, 256>>>(b.bias, a->out, seed + 4, 1.f, 0.f);
     CHECK(cudaMemset(b.was, 0xff, b.n * 2));
     if (a->add)
-        fill<<<512, 256>>>(b.was, b.n, seed + 5, 2.f, false);
+        fill<<<512, 256>>>(b.was, WAN_F16, b.n, seed + 5, 2.f, PLAIN);
     CHECK(cudaMemset(b.ref, 0xff, b.n * 4));
-    a->x = b.x + GUARD;
-    a->past = s.no_past || !a->before ? NULL : b.past + GUARD;
+    a->past = s.no_past || !a->before ? NULL : number_at(b.past, GUARD, type);
     a->weight = b.weight;
     a->bias = s.no_bias ? NULL : b.bias;
     a->dst = b.dst + GUARD;
@@ -281,30 +250,46 @@ static buffers prepare(const shape &s, conv_args *a, uint32_t seed, float scale 
 }
 
 static void discard(const buffers &b) {
-    void *all[] = {b.x, b.past, b.weight, b.dst, b.was, b.ref, b.bias, b.v};
+    void *all[] = {b.x, b.past, b.weight, b.dst, b.was, b.ref, b.bias, b.scale, b.v};
     for (void *p : all)
         CHECK(cudaFree(p));
 }
 
+static void check_with(const cuda_device *d, const char *name, const buffers &b, const conv_args *a,
+                       const variant *v, float scale, bool asked) {
+    CHECK(cudaMemcpy(b.dst, b.was, b.n * 2, cudaMemcpyDeviceToDevice));
+    run(d, a, v);
+    CHECK(cudaStreamSynchronize(d->stream));
+    compare_now(b, a->type, scale);
+    judge(name, b, v, asked);
+}
+
+/* What putting sums aside is good for. */
+struct whole : tile<f8, 1, 256, 2, 4, 4> {
+    static const bool PARTS = false;
+};
+static const variant in_one_piece = {whole::ROWS, whole::N, whole::CLUSTER, whole::SHARED,
+                                     1,           1,        WAN_F8_E4M3,    conv_kernel<whole>};
+
 static void check_shape(const cuda_device *d, const shape &s, uint32_t seed, float scale = 1) {
-    conv_args a = args_of(s);
-    buffers b = prepare(s, &a, seed, scale);
-    for (const variant *v = variants; v < variants + VARIANTS; v++) {
-        if (!variant_fits(v, &a))
+    for (dtype type : {WAN_F16, WAN_F8_E4M3}) {
+        conv_args a = args_of(s, type);
+        if (type == WAN_F8_E4M3 && (a.in % 16 || a.out % 8))
             continue;
-        CHECK(cudaMemcpy(b.dst, b.was, b.n * 2, cudaMemcpyDeviceToDevice));
-        run(d, &a, v);
-        CHECK(cudaStreamSynchronize(d->stream));
-        compare_now(b, scale);
-        judge(s.name, b, v);
+        buffers b = prepare(s, &a, seed, scale);
+        for (const variant *v = variants; v < variants + VARIANTS; v++)
+            if (variant_fits(v, &a))
+                check_with(d, s.name, b, &a, v, scale, true);
+        if (type == WAN_F8_E4M3 && a.in >= 512)
+            check_with(d, "the same in one piece", b, &a, &in_one_piece, scale, false);
+        discard(b);
     }
-    discard(b);
 }
 
 /* The launcher itself, in a graph. */
 static void check_graph(const cuda_device *d, uint32_t seed) {
     shape s = cube("graph", 2, 30, 30, 128, 256, 3, 3, 2, true);
-    conv_args a = args_of(s);
+    conv_args a = args_of(s, WAN_F16);
     buffers b = prepare(s, &a, seed);
     CHECK(cudaMemcpy(b.dst, b.was, b.n * 2, cudaMemcpyDeviceToDevice));
     CHECK(cudaDeviceSynchronize());
@@ -318,7 +303,7 @@ static void check_graph(const cuda_device *d, uint32_t seed) {
     CHECK(cudaGraphInstantiate(&exec, graph, 0));
     CHECK(cudaGraphLaunch(exec, d->stream));
     CHECK(cudaStreamSynchronize(d->stream));
-    compare_now(b);
+    compare_now(b, a.type);
     judge(s.name, b, choose(d, &a));
     CHECK(cudaGraphExecDestroy(exec));
     CHECK(cudaGraphDestroy(graph));
@@ -327,7 +312,8 @@ static void check_graph(const cuda_device *d, uint32_t seed) {
 
 /* What is not for this kernel is refused, not got wrong. */
 static void check_refusals(const cuda_device *d) {
-    conv_args good = args_of(cube("", 2, 8, 8, 64, 64, 3, 3, 0, false)), a;
+    conv_args good = args_of(cube("", 2, 8, 8, 64, 64, 3, 3, 0, false), WAN_F16), a;
+    static const float scale[64] = {};
     static char some[64];
     good.x = good.weight = good.dst = (void *)((uintptr_t)some & ~(uintptr_t)15);
     int wrong = 0;
@@ -339,6 +325,13 @@ static void check_refusals(const cuda_device *d) {
     a = good, a.split = 2, a.add = true, wrong += wan_cuda_conv_sm90(d, &a, &e);
     a = good, a.type = WAN_F32, wrong += wan_cuda_conv_sm90(d, &a, &e);
     a = good, a.kt = 5, wrong += wan_cuda_conv_sm90(d, &a, &e);
+    good.type = WAN_F8_E4M3;
+    a = good, wrong += wan_cuda_conv_sm90(d, &a, &e); /* no scales */
+    good.scale = scale;
+    a = good, a.in = 24, wrong += wan_cuda_conv_sm90(d, &a, &e);
+    a = good, a.in = 2048, wrong += wan_cuda_conv_sm90(d, &a, &e);
+    a = good, a.out = 12, wrong += wan_cuda_conv_sm90(d, &a, &e);
+    good.type = WAN_F16;
     cuda_device other = *d;
     other.sm = 80;
     wrong += wan_cuda_conv_sm90(&other, &good, &e);
@@ -393,6 +386,11 @@ static void check_all(const cuda_device *d, bool small, uint32_t seed) {
         shape bare = cube("no past, no bias", 3, 20, 20, 128, 256, 3, 3, 0, false);
         bare.no_past = bare.no_bias = true;
         more.push_back(bare);
+        more.push_back(cube("3x3x3 in 512", 2, 20, 20, 512, 256, 3, 3, 2, true));
+        more.push_back(cube("3x3x3 in 1024", 2, 20, 20, 1024, 256, 3, 3, 2, false));
+        shape positive = cube("one sign, in 1024", 2, 12, 12, 1024, 256, 3, 3, 2, false);
+        positive.one_sign = true;
+        more.push_back(positive);
         list.insert(list.end(), more.begin(), more.end());
     }
     for (const shape &s : list)

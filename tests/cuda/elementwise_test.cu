@@ -3,7 +3,10 @@
  * their share of copy bandwidth at the model's sizes.  (--small: the checks, which are small.) */
 #include "check.cuh"
 
-#include "backend/cuda/norm.cu" /* its kernels, with other numbers of threads, for the bench */
+#include "base/fp8.h"
+
+#include "backend/cuda/norm.cu" /* their kernels, with other numbers of threads, for the bench */
+#include "backend/cuda/pixel_norm.cu"
 
 static compute c;
 
@@ -165,7 +168,41 @@ static void pixel_case(int64_t pixels, int64_t n, dtype to, dtype from, bool sil
            dst, want, tolerance(dst.type));
 }
 
+/* Codes are bytes in an array of f32.  Each is within a sixteenth, or half of the smallest, of what
+ * it stands for. */
+static void codes_case(int64_t pixels, int64_t n, float most_gain) {
+    array x(WAN_F16, pixels * n), gain(WAN_F32, n), y(WAN_F32, pixels * n / 4);
+    x.fill(3), gain.fill(0.2f * most_gain, most_gain);
+    float code = exp2f(floorf(log2f(448 / (sqrtf((float)n) * 2 * most_gain))));
+    tensor codes = y.as({1, 1, pixels, n});
+    codes.type = WAN_F8_E4M3;
+    wan_cuda_pixel_codes(&c, codes, x.as({1, 1, pixels, n}), gain.as({n}), code);
+    std::vector<float> got = y.fetch();
+    const uint8_t *at = (const uint8_t *)got.data();
+    double off = 0, all = 0;
+    int64_t wrong = 0;
+    for (int64_t p = 0; p < pixels; p++) {
+        double sum = 0;
+        for (int64_t i = 0; i < n; i++)
+            sum += (double)x.v[p * n + i] * x.v[p * n + i];
+        for (int64_t i = 0; i < n; i++) {
+            double v = x.v[p * n + i] / sqrt(sum) * sqrt((double)n) * gain.v[i];
+            double want = v / (1 + exp(-v)) * code;
+            double d = wan_f8_e4m3_to_float(at[p * n + i]) - want;
+            off += d * d, all += want * want;
+            wrong += !(fabs(d) <= fabs(want) * (1.001 / 16) + 0x1p-10);
+        }
+    }
+    report(
+        !wrong && off < all / 900 && y.guards_hold(),
+        text("pixel_codes %lldx%lld gain %g", (long long)pixels, (long long)n, most_gain).c_str(),
+        sqrt(off / all));
+}
+
 static void norms() {
+    for (int64_t n : {1024, 640, 512, 256, 160, 48, 16, 1280})
+        for (float most : {1.0f, 0.02f, 40.0f})
+            codes_case(37, n, most);
     static const int64_t shape[][2] = {{5, 3072}, {3, 5120}, {7, 4096}, {3, 1024}, {2, 2048},
                                        {1, 1},    {3, 7},    {4, 100},  {9, 8},    {2, 6144}};
     each_types([](dtype to, dtype from) {
@@ -582,6 +619,11 @@ static void bench_pixels(char *pool) {
         for (bool silu : {false, true})
             bench_line(text("pixel_norm%s f16 %lld ch", silu ? " silu" : "", (long long)n).c_str(),
                        time_of([&](int) { wan_cuda_pixel_norm(&c, y, x, gain, silu); }), bytes);
+        tensor codes = y;
+        codes.type = WAN_F8_E4M3;
+        bench_line(text("pixel_codes %lld ch", (long long)n).c_str(),
+                   time_of([&](int) { wan_cuda_pixel_codes(&c, codes, x, gain, 1); }),
+                   bytes * 3 / 4);
         if (n <= 256) {
             bench_pixels_of<1, 1>(y, x, gain);
             bench_pixels_of<1, 2>(y, x, gain);

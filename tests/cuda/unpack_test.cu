@@ -4,6 +4,7 @@
 #include "check.cuh"
 
 extern "C" {
+#include "base/fp8.h"
 #include "tensor/quants.h"
 }
 
@@ -31,6 +32,16 @@ struct stored {
         CUDA(cudaMalloc(&base, host.size() + 64));
         CUDA(cudaMemcpy(base + shift, host.data(), host.size(), cudaMemcpyHostToDevice));
         t.data = base + shift;
+    }
+    /* Ordinary numbers, of a type of 2 or 4 bytes. */
+    void draw() {
+        for (int64_t i = 0; i < wan_elements(t); i++) {
+            float v = normal();
+            uint16_t h = narrow(v, t.type);
+            memcpy(host.data() + i * (t.type == WAN_F32 ? 4 : 2),
+                   t.type == WAN_F32 ? (void *)&v : (void *)&h, t.type == WAN_F32 ? 4 : 2);
+        }
+        CUDA(cudaMemcpy(t.data, host.data(), host.size(), cudaMemcpyHostToDevice));
     }
     stored(const stored &) = delete;
     ~stored() { cudaFree(base); }
@@ -155,7 +166,43 @@ static void pack_case(dtype type, std::vector<int64_t> dim, dtype to, bool last)
                 y, want);
 }
 
+/* Codes and scales are bytes in an array of f32, equal to what the host makes. */
+static void pack_codes_case(dtype type, int64_t out, int64_t in, int64_t taps, bool last) {
+    stored w(type, {out, in, taps});
+    w.draw();
+    int64_t each = in * taps, n = out * each;
+    array y(WAN_F32, n / 4 + out);
+    std::vector<float> v = w.numbers();
+    wan_cuda_ok(&c, wan_cuda_pack_conv(y.at, WAN_F8_E4M3, w.t.data, w.t, last, the_device.stream),
+                "pack");
+    std::vector<float> got = y.fetch();
+    const uint8_t *code = (const uint8_t *)got.data();
+    int64_t wrong = 0;
+    for (int64_t o = 0; o < out; o++) {
+        float most = 1e-30f;
+        for (int64_t i = 0; i < each; i++)
+            most = fmaxf(most, fabsf(v[o * each + i]));
+        wrong += got[n / 4 + o] != most / 448;
+        for (int64_t i = 0; i < each; i++) {
+            int64_t tap = i / in, at = last ? i : i % in * taps + tap;
+            float want = v[o * each + at] * (448 / most);
+            wrong += code[(tap * out + o) * in + i % in] != wan_f8_e4m3_from_float(want);
+        }
+    }
+    report(!wrong && y.guards_hold(),
+           text("pack codes of %s %lldx%lldx%lld%s", wan_dtype(type)->name, (long long)out,
+                (long long)in, (long long)taps, last ? " channels last" : "")
+               .c_str(),
+           (double)wrong);
+}
+
 static void checks() {
+    for (dtype type : {WAN_F32, WAN_F16, WAN_BF16})
+        for (bool last : {false, true}) {
+            pack_codes_case(type, 24, 16, 27, last);
+            pack_codes_case(type, 8, 1024, 27, last);
+            pack_codes_case(type, 1, 64, 1, last);
+        }
     for (dtype type : types) {
         int block = wan_dtype(type)->block;
         for (dtype to : {WAN_F32, WAN_BF16}) {

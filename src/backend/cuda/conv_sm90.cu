@@ -7,21 +7,29 @@ typedef void kernel(const conv_job);
 typedef struct variant {
     int rows, outs, cluster, shared;
     double alone, together; /* speeds: taps one by one, those of a row from one stage */
+    dtype type;
     kernel *run;
 } variant;
 
-template <int... shape> static constexpr variant variant_of(double alone, double together) {
-    typedef tile<shape...> t;
-    return variant{t::ROWS, t::N, t::CLUSTER, t::SHARED, alone, together, conv_kernel<t>};
+template <class T, int... shape>
+static constexpr variant variant_of(double alone, double together) {
+    typedef tile<T, shape...> t;
+    return variant{t::ROWS,
+                   t::N,
+                   t::CLUSTER,
+                   t::SHARED,
+                   alone,
+                   together,
+                   std::is_same_v<T, f8> ? WAN_F8_E4M3 : WAN_F16,
+                   conv_kernel<t>};
 }
 
 /* Speeds as measured on an H100 at its power limit of 700 W, where the first one's is 700 TFLOP/s.
  * 160 outputs are for the encoder (160 and 320 channels), 16 for the head (12). */
 static const variant variants[] = {
-    variant_of<1, 256, 2, 4, 4>(0.99, 1.0),
-    variant_of<1, 128, 2, 6, 6>(0.72, 0.96),
-    variant_of<2, 160, 2, 3, 5>(0.93, 0.97),
-    variant_of<2, 16, 1, 5, 8>(0.17, 0.34),
+    variant_of<f16, 1, 256, 2, 4, 4>(0.99, 1.0),  variant_of<f16, 1, 128, 2, 6, 6>(0.72, 0.96),
+    variant_of<f16, 2, 160, 2, 3, 5>(0.93, 0.97), variant_of<f16, 2, 16, 1, 5, 8>(0.17, 0.34),
+    variant_of<f8, 1, 256, 2, 4, 4>(1.6, 1.6),    variant_of<f8, 1, 128, 2, 6, 6>(1.2, 1.5),
 };
 #define VARIANTS (int)(sizeof variants / sizeof *variants)
 
@@ -49,21 +57,35 @@ static int64_t ceil_of(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
-/* An im2col map; pitches of pixels, rows and frames in bytes.  The first tap walks from `lower` on
- * over a box that is `upper` larger than the tensor. */
-static bool map_walk(const encoders *f, CUtensorMap *map, const void *data, const int64_t size[4],
-                     const int64_t pitch[3], const int lower[2], const int upper[2], int stride,
-                     int channels, int pixels) {
+static int64_t bytes_of(dtype type) {
+    return type == WAN_F8_E4M3 ? 1 : 2;
+}
+
+static CUtensorMapDataType map_type(dtype type) {
+    return type == WAN_F8_E4M3 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+}
+
+/* Pixels that an im2col map walks over: pitches of pixels, rows and frames in bytes.  The first tap
+ * walks from `lower` on over a box that is `upper` larger than the tensor. */
+typedef struct walk {
+    dtype type;
+    const void *data;
+    int64_t size[4], pitch[3];
+    int lower[2], upper[2], stride, row_bytes, pixels; /* row_bytes: of a pixel, in one load */
+} walk;
+
+static bool map_walk(const encoders *f, CUtensorMap *map, const walk *w) {
     cuuint64_t sizes[4], pitches[3];
-    cuuint32_t strides[4] = {1, (cuuint32_t)stride, (cuuint32_t)stride, 1};
+    cuuint32_t strides[4] = {1, (cuuint32_t)w->stride, (cuuint32_t)w->stride, 1};
     for (int i = 0; i < 4; i++)
-        sizes[i] = (cuuint64_t)size[i];
+        sizes[i] = (cuuint64_t)w->size[i];
     for (int i = 0; i < 3; i++)
-        pitches[i] = (cuuint64_t)pitch[i];
-    return f->im2col(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 4, (void *)data, sizes, pitches, lower,
-                     upper, (cuuint32_t)channels, (cuuint32_t)pixels, strides,
+        pitches[i] = (cuuint64_t)w->pitch[i];
+    return f->im2col(map, map_type(w->type), 4, (void *)w->data, sizes, pitches, w->lower, w->upper,
+                     (cuuint32_t)(w->row_bytes / bytes_of(w->type)), (cuuint32_t)w->pixels, strides,
                      CU_TENSOR_MAP_INTERLEAVE_NONE,
-                     channels == STEP ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
+                     w->row_bytes == ROW_BYTES ? CU_TENSOR_MAP_SWIZZLE_128B
+                                               : CU_TENSOR_MAP_SWIZZLE_64B,
                      CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
                      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
@@ -72,29 +94,42 @@ static bool map_walk(const encoders *f, CUtensorMap *map, const void *data, cons
 static bool map_pixels(const encoders *f, CUtensorMap *map, const conv_args *a, const conv_job *j,
                        const void *first, int64_t frames, int step) {
     bool shared = j->together > 1;
-    int64_t row = a->in * 2, size[4] = {a->in, a->width, a->height, frames};
-    int64_t pitch[3] = {row, row * a->width, row * a->width * a->height * step};
-    int lower[2] = {shared ? 0 : -a->left, -a->top};
-    int upper[2] = {shared ? 1 : (int)((j->width - 1) * a->stride + 1 - a->left - a->width),
-                    (int)((j->height - 1) * a->stride + 1 - a->top - a->height)};
-    return map_walk(f, map, first, size, pitch, lower, upper, a->stride, STEP,
-                    j->pixel_bytes / ROW_BYTES);
+    int64_t row = a->in * bytes_of(a->type);
+    walk w = {a->type,
+              first,
+              {a->in, a->width, a->height, frames},
+              {row, row * a->width, row * a->width * a->height * step},
+              {shared ? 0 : -a->left, -a->top},
+              {shared ? 1 : (int)((j->width - 1) * a->stride + 1 - a->left - a->width),
+               (int)((j->height - 1) * a->stride + 1 - a->top - a->height)},
+              a->stride,
+              ROW_BYTES,
+              j->pixel_bytes / ROW_BYTES};
+    return map_walk(f, map, &w);
 }
 
 static bool map_old(const encoders *f, const conv_args *a, conv_job *j) {
-    int64_t size[4] = {j->out, j->width, j->height, a->frames_out};
-    int64_t pitch[3] = {j->col * 2, j->row * 2, j->frame * 2};
-    int lower[2] = {0, 0}, upper[2] = {j->padded - j->width, 0};
-    return map_walk(f, &j->old, j->dst, size, pitch, lower, upper, 1, OLD_STEP, 64);
+    walk w = {WAN_F16,
+              j->dst,
+              {j->out, j->width, j->height, a->frames_out},
+              {j->col * 2, j->row * 2, j->frame * 2},
+              {0, 0},
+              {j->padded - j->width, 0},
+              1,
+              OLD_STEP * 2,
+              64};
+    return map_walk(f, &j->old, &w);
 }
 
 static bool map_weight(const encoders *f, CUtensorMap *map, const conv_args *a, const variant *v) {
     cuuint64_t size[3] = {(cuuint64_t)a->in, (cuuint64_t)a->out,
                           (cuuint64_t)(a->kt * a->kh * a->kw)};
-    cuuint64_t pitch[2] = {size[0] * 2, size[0] * size[1] * 2};
-    cuuint32_t box[3] = {STEP, (cuuint32_t)(v->outs / v->cluster), 1}, stride[3] = {1, 1, 1};
-    return f->tiled(map, CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 3, (void *)a->weight, size, pitch, box,
-                    stride, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+    cuuint64_t row = size[0] * (cuuint64_t)bytes_of(a->type), pitch[2] = {row, row * size[1]};
+    cuuint32_t box[3] = {(cuuint32_t)(ROW_BYTES / bytes_of(a->type)),
+                         (cuuint32_t)(v->outs / v->cluster), 1};
+    cuuint32_t stride[3] = {1, 1, 1};
+    return f->tiled(map, map_type(a->type), 3, (void *)a->weight, size, pitch, box, stride,
+                    CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                     CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                     CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
@@ -107,7 +142,7 @@ static void add_source(conv_job *j, int map, int tap, int64_t shift, int64_t cou
  * With a stride of 2, even and odd frames of x are tensors of their own. */
 static bool map_sources(const encoders *f, conv_job *j, const conv_args *a) {
     int ts = a->time_stride;
-    int64_t plane = a->height * a->width * a->in * 2; /* bytes */
+    int64_t plane = a->height * a->width * a->in * bytes_of(a->type);
     int held = a->past ? a->held : 0;
     for (int i = 0; i < ts; i++)
         if (a->frames_in > i && !map_pixels(f, &j->x[i], a, j, (const char *)a->x + i * plane,
@@ -148,7 +183,7 @@ static bool fill_job(conv_job *j, const conv_args *a, const variant *v) {
     j->kw = a->kw;
     j->together = shared ? a->kw : 1;
     j->pixel_bytes = (v->rows + j->together - 1) * ROW_BYTES;
-    j->chunks = (int)ceil_of(a->in, STEP);
+    j->chunks = (int)ceil_of(a->in * bytes_of(a->type), ROW_BYTES);
     j->stride = a->stride;
     j->top = a->top;
     j->left = a->left;
@@ -160,6 +195,8 @@ static bool fill_job(conv_job *j, const conv_args *a, const variant *v) {
     j->col = a->step * j->channels;
     j->dst = (uint16_t *)a->dst + (a->off_y * a->dst_w + a->off_x) * j->channels;
     j->bias = a->bias;
+    j->scale = a->scale;
+    j->unit = a->unit;
     j->fetch = a->add && v->outs >= OLD_STEP;
     j->add = a->add && !j->fetch;
     return f && map_weight(f, &j->weight, a, v) && map_sources(f, j, a) &&
@@ -170,10 +207,17 @@ static bool is_aligned(const void *p, uintptr_t to) {
     return (uintptr_t)p % to == 0;
 }
 
+static bool type_fits(const conv_args *a) {
+    if (a->type == WAN_F8_E4M3) /* sums put aside stay in the range of f16 */
+        return a->in % 16 == 0 && a->in <= 1024 && a->kt * a->kh * a->kw <= 27 && a->scale &&
+               is_aligned(a->scale, 8);
+    return a->type == WAN_F16 && a->in % 8 == 0;
+}
+
 /* What the kernels take. */
 static bool fits(const cuda_device *d, const conv_args *a) {
     int64_t plane = a->height * (a->width + 1), pixels = a->frames_out * plane;
-    return d->sm == 90 && a->type == WAN_F16 && a->in % 8 == 0 && a->out % a->split == 0 &&
+    return d->sm == 90 && type_fits(a) && a->out % a->split == 0 &&
            (a->split == 1 || (a->split == 2 && !a->add)) && a->kt <= MAX_TAPS && a->stride <= 2 &&
            a->height >= a->stride && a->width >= a->stride &&
            (a->time_stride == 1 || (a->time_stride == 2 && a->held <= 1)) && pixels > 0 &&
@@ -183,7 +227,8 @@ static bool fits(const cuda_device *d, const conv_args *a) {
 }
 
 static bool variant_fits(const variant *v, const conv_args *a) {
-    return v->outs < OLD_STEP ? a->out <= v->outs : a->out / a->split % 8 == 0;
+    return v->type == a->type &&
+           (v->outs < OLD_STEP ? a->out <= v->outs : a->out / a->split % 8 == 0);
 }
 
 /* All tiles of a variant cost the same, so the time is that of the rounds that the multiprocessors

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* conv_sm90.cuh - convolutions in f16 on Hopper: a matrix product over pixels without an
+/* conv_sm90.cuh - convolutions in f16 or e4m3 on Hopper: a matrix product over pixels without an
  * image of columns.
  *
- * A tile is 128 MW pixels by N outputs.  Its sum runs over steps of 64 input channels of one
- * tap.  One thread, the producer, asks the copy engine for pixels and weights; they land in two
- * rings of stages in shared memory.  Two warpgroups of consumers multiply half of the pixels each,
- * sums in registers, and store them straight from there, so that one may store while the other
- * multiplies and the producer is already at the next tile.  Blocks stay and take tile after tile.
+ * A tile is 128 MW pixels by N outputs.  Its sum runs over steps of 128 bytes of input channels of
+ * one tap: 64 of f16, 128 of e4m3.  One thread, the producer, asks the copy engine for pixels and
+ * weights; they land in two rings of stages in shared memory.  Two warpgroups of consumers multiply
+ * half of the pixels each, sums in registers, and store them straight from there, so that one may
+ * store while the other multiplies and the producer is already at the next tile.  Blocks stay and
+ * take tile after tile.
  *
  * Pixels: a tap's operand is pixels one after another in (t, y, x), read through an im2col tensor
  * map: the copy engine walks over row and frame ends, and outside the image gives zeros.  With a
@@ -24,6 +25,13 @@
  * coming in are 48 more, or 38 with pixels used three times.  Two blocks in a cluster, each
  * bringing half of the weights for both, take less from the L2 cache, and power is what limits
  * this.
+ *
+ * e4m3: the matrix unit keeps about 14 bits of a sum and cuts the rest off at every step, towards
+ * zero, which over the 864 steps of 27 taps of 1024 channels takes percents off.  So after the 9
+ * taps of one frame, 36 steps, sums are put aside and begin anew.  There is no room for 128 more
+ * registers; two of f16 share one, in units of 2^12 codes.  They fit: the codes of a pixel have a
+ * length of about 448 at most (wan_code_scale), those of a weight lie within 448, so that sums stay
+ * below 27 * 448 * 448 * sqrt(1024), 2^12 times 42336.
  */
 #ifndef WAN_BACKEND_CUDA_CONV_SM90_CUH
 #define WAN_BACKEND_CUDA_CONV_SM90_CUH
@@ -31,13 +39,13 @@
 #include "backend/cuda/sm90.cuh"
 #include "backend/cuda/vector.cuh"
 
-#define STEP 64 /* input channels; 128 bytes, a swizzled row */
-#define ROW_BYTES 128
+#define ROW_BYTES 128 /* of a step, a swizzled row */
 #define THREADS 384
 #define MAX_TAPS 3  /* in time */
 #define GROUP 16    /* clusters of pixels whose tiles are done together, for the L2 cache */
 #define GROUPS 2    /* of consumers */
 #define OLD_STEP 32 /* outputs of a box of what dst holds; 64 bytes, a swizzled row */
+#define ASIDE 4096  /* codes that count 1 in sums put aside */
 
 /* A tap in time, in one map: frame t of dst sees frame t + shift of the map. */
 typedef struct source {
@@ -47,13 +55,14 @@ typedef struct source {
 typedef struct conv_job {
     CUtensorMap weight, old, x[3]; /* x: every frame or the even ones, the odd ones, past */
     source sources[2 * MAX_TAPS];
-    int n_sources, kh, kw, chunks; /* chunks of STEP channels */
+    int n_sources, kh, kw, chunks; /* chunks of one step */
     int together, pixel_bytes;     /* taps of a row that share a stage of pixels: kw or 1 */
     int pixels, plane, height, width, padded; /* of dst as this call fills it, rows padded */
     int clusters, n_tiles;                    /* tiles: clusters of pixels x groups of outputs */
     int stride, top, left;
     void *dst; /* its first pixel */
-    const float *bias;
+    const float *bias, *scale;
+    float unit;        /* a sum of codes counts scale[output] * unit */
     int out, channels; /* outputs; of one frame of dst, the others go `part` further on */
     int64_t part, frame;
     int row, col;
@@ -215,7 +224,10 @@ template <int STAGES, int BYTES> struct ring {
 };
 
 /* A and B: stages of pixels and of weights. */
-template <int M, int OUTS, int C, int A, int B> struct tile {
+template <class T, int M, int OUTS, int C, int A, int B> struct tile {
+    typedef T number;
+    static const int STEP = ROW_BYTES / sizeof(T);   /* input channels */
+    static const bool PARTS = std::is_same_v<T, f8>; /* of sums, put aside one by one */
     static const int MW = M, N = OUTS, CLUSTER = C;
     static const int ROWS = 64 * GROUPS * M;
     static const int A_BYTES = (ROWS + 8) * ROW_BYTES, B_BYTES = N * ROW_BYTES;
@@ -245,7 +257,7 @@ static __device__ __forceinline__ void produce(const conv_job &j, typename T::pi
         place p = place_of<T::ROWS, T::N, CLUSTER>(j, i, rank);
         pixel at = pixel_of(j, p.first_pixel - (j.together > 1 ? j.left : 0));
         int w = j.together > 1 ? at.x : at.x * j.stride - j.left, h = at.y * j.stride - j.top;
-        for (int c = 0; c < j.chunks * STEP; c += STEP)
+        for (int c = 0; c < j.chunks * T::STEP; c += T::STEP)
             for (int s = 0; s < j.n_sources; s++) {
                 const source &from = j.sources[s];
                 if (!is_seen(from, p))
@@ -299,10 +311,11 @@ static __device__ __forceinline__ void multiply(float (&acc)[T::MW][T::N / 2], i
             uint64_t right = matrix_at(b.at());
             products_begin();
 #pragma unroll
-            for (int c = 0; c < STEP / 16; c++)
+            for (int c = 0; c < ROW_BYTES / 32; c++)
 #pragma unroll
                 for (int m = 0; m < T::MW; m++)
-                    add_products(acc[m], left + 2 * c + m * (64 * ROW_BYTES / 16), right + 2 * c);
+                    add_products<typename T::number>(
+                        acc[m], left + 2 * c + m * (64 * ROW_BYTES / 16), right + 2 * c);
             products_commit();
             products_wait<1>();
             if (load || tap)
@@ -322,6 +335,61 @@ static __device__ __forceinline__ void multiply(float (&acc)[T::MW][T::N / 2], i
     if (loads) {
         release<T::CLUSTER>(b.empty(b_before), lane);
         release<1>(a.empty(a_before), lane);
+    }
+}
+
+/* aside += acc */
+template <int MW, int N>
+static __device__ __forceinline__ void put_aside(uint32_t (&aside)[MW][N / 4],
+                                                 const float (&acc)[MW][N / 2]) {
+#pragma unroll
+    for (int m = 0; m < MW; m++)
+#pragma unroll
+        for (int i = 0; i < N / 4; i++) {
+            float low, high;
+            unpack_pair<f16>(low, high, aside[m][i]);
+            __half2 sum = __floats2half2_rn(fmaf(acc[m][2 * i], 1.f / ASIDE, low),
+                                            fmaf(acc[m][2 * i + 1], 1.f / ASIDE, high));
+            aside[m][i] = *(uint32_t *)&sum;
+        }
+}
+
+/* acc = (aside + acc) as numbers. */
+template <int MW, int N>
+static __device__ __forceinline__ void take_back(const conv_job &j, float (&acc)[MW][N / 2],
+                                                 const uint32_t (&aside)[MW][N / 4], int out,
+                                                 int q) {
+    float unit = j.unit * ASIDE;
+#pragma unroll
+    for (int b = 0; b < N / 8; b++) {
+        float2 scale = make_float2(0, 0);
+        if (out + 8 * b < j.out)
+            scale = __ldg((const float2 *)(j.scale + out + 8 * b + 2 * q));
+#pragma unroll
+        for (int r = 0; r < 2 * MW; r++) {
+            float low, high, *d = &acc[r / 2][4 * b + 2 * (r % 2)];
+            unpack_pair<f16>(low, high, aside[r / 2][2 * b + r % 2]);
+            d[0] = fmaf(d[0], 1.f / ASIDE, low) * (scale.x * unit);
+            d[1] = fmaf(d[1], 1.f / ASIDE, high) * (scale.y * unit);
+        }
+    }
+}
+
+/* The sums of a tile: `parts` times `loads` stages of pixels. */
+template <class T>
+static __device__ __forceinline__ void
+sum_up(const conv_job &j, float (&acc)[T::MW][T::N / 2], int parts, int loads,
+       typename T::pixel_ring &a, typename T::weight_ring &b, const place &p, int group, int lane) {
+    if constexpr (std::is_same_v<typename T::number, f8>) {
+        uint32_t aside[T::MW][T::N / 4] = {};
+        for (int i = 0; i < (T::PARTS ? parts : 1); i++) {
+            if (T::PARTS && i > 0)
+                put_aside<T::MW, T::N>(aside, acc);
+            multiply<T>(acc, T::PARTS ? loads : parts * loads, j, a, b, group, lane);
+        }
+        take_back<T::MW, T::N>(j, acc, aside, p.out, lane % 4);
+    } else {
+        multiply<T>(acc, parts * loads, j, a, b, group, lane);
     }
 }
 
@@ -359,22 +427,22 @@ static __device__ __forceinline__ void consume(const conv_job &j, typename T::pi
                                                typename T::weight_ring b, int rank) {
     const int CLUSTER = T::CLUSTER, MW = T::MW;
     int group = threadIdx.x / 128 - 1, warp = threadIdx.x / 32 % 4;
-    int lane = threadIdx.x % 32, loads = j.chunks * j.kh * (j.kw / j.together);
+    int lane = threadIdx.x % 32, loads = j.kh * (j.kw / j.together);
     for (int i = blockIdx.x / CLUSTER; i < j.clusters * j.n_tiles; i += gridDim.x / CLUSTER) {
         place p = place_of<T::ROWS, T::N, CLUSTER>(j, i, rank);
+        int seen = 0;
+        for (int s = 0; s < j.n_sources; s++)
+            seen += is_seen(j.sources[s], p);
+        float acc[MW][T::N / 2];
+        sum_up<T>(j, acc, seen * j.chunks, loads, a, b, p, group, lane);
+        if constexpr (T::N >= OLD_STEP)
+            if (j.fetch)
+                add_old<T>(acc, b, group, lane);
         f16 *to[2 * MW];
 #pragma unroll
         for (int h = 0; h < 2 * MW; h++)
             to[h] = target_of(j, p.first_pixel + (group * MW + h / 2) * 64 + warp * 16 + h % 2 * 8 +
                                      lane / 4);
-        int seen = 0;
-        for (int s = 0; s < j.n_sources; s++)
-            seen += is_seen(j.sources[s], p);
-        float acc[MW][T::N / 2];
-        multiply<T>(acc, seen * loads, j, a, b, group, lane);
-        if constexpr (T::N >= OLD_STEP)
-            if (j.fetch)
-                add_old<T>(acc, b, group, lane);
         store<MW, T::N>(j, acc, to, p.out, lane % 4);
     }
 }

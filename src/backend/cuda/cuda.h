@@ -76,6 +76,7 @@ void wan_cuda_conv3d(compute *c, tensor dst, tensor x, const conv *w, const hist
 void wan_cuda_conv2d(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add);
 size_t wan_cuda_conv_workspace(const compute *c, tensor dst, tensor x, const conv *w, resample r);
 void wan_cuda_pixel_norm(compute *c, tensor dst, tensor x, tensor gain, bool silu);
+void wan_cuda_pixel_codes(compute *c, tensor dst, tensor x, tensor gain, float code);
 void wan_cuda_dup_up(compute *c, tensor dst, tensor x, int ft, int fs, int drop);
 void wan_cuda_avg_down(compute *c, tensor dst, tensor x, int ft, int fs, int pad);
 void wan_cuda_copy(compute *c, tensor dst, tensor src);
@@ -93,7 +94,8 @@ void wan_cuda_latents_out(compute *c, tensor latents, int64_t from, tensor x, te
 void wan_cuda_unpack(compute *c, void *dst, dtype to, const linear *l);
 
 /* pack.cu: a convolution's weight as stored (device memory, `channels_last` or not, any plain float
- * type) into [kt*kh*kw][out][in] of f32, bf16 or f16: how every conv weight lies after `place`. */
+ * type) into [kt*kh*kw][out][in] of f32, bf16 or f16: how every conv weight lies after `place`.  Or
+ * of WAN_F8_E4M3, in a multiple of 4, with a scale f32 [out] behind. */
 cudaError_t wan_cuda_pack_conv(void *dst, dtype to, const void *src, tensor stored,
                                bool channels_last, cudaStream_t stream);
 
@@ -120,13 +122,15 @@ typedef struct conv_args {
     int64_t dst_h, dst_w;
     int step, off_y, off_x, split;
     bool add;   /* dst += */
-    dtype type; /* of x, past, weight and dst: WAN_F32, WAN_BF16 or WAN_F16 */
+    dtype type; /* of x, past, weight and dst: WAN_F32, WAN_BF16 or WAN_F16; or WAN_F8_E4M3, dst f16 */
+    const float *scale; /* of WAN_F8_E4M3: a sum of codes counts scale[o] * unit */
+    float unit;
 } conv_args;
 
-/* conv_sm90.cu: f16 x, weight and dst; false where type, shape or device is not for it (the generic
+/* conv_sm90.cu: f16, or codes of e4m3; false where type, shape or device is not for it (the generic
  * kernel then runs). */
 bool wan_cuda_conv_sm90(const cuda_device *d, const conv_args *a, cudaError_t *e);
-/* conv.cu: any shape and type. */
+/* conv.cu: any shape and type but codes. */
 cudaError_t wan_cuda_conv_any(const cuda_device *d, const conv_args *a);
 
 /* attention_sm90.cu: bf16, head_dim 128, one or more heads, no bias; false where the shape is not

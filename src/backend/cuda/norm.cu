@@ -3,12 +3,12 @@
  *
  * A block of 128 threads takes a row, each thread CHUNKS times 8 numbers: 3072 is 3 chunks, 5120 is
  * 5, and the rows that a multiprocessor then holds at once (10 to 16) keep more than enough loads
- * in flight.  Gains and modulations come from L1, where they stay.  Pixels of few channels are rows
- * of a warp, several at a time.  The mean is taken off before squares are summed, and then put
- * right by what is left of it, so that a large mean costs no accuracy. */
+ * in flight.  Gains and modulations come from L1, where they stay.  The mean is taken off before
+ * squares are summed, and then put right by what is left of it, so that a large mean costs no
+ * accuracy. */
 #include "backend/cuda/vector.cuh"
 
-enum { NORM_THREADS = 128, PIXEL_THREADS = 256, MOST_CHUNKS = 5 };
+enum { NORM_THREADS = 128, MOST_CHUNKS = 5 };
 
 /* What happens to a row: (x - mean) * scale * (plus + gain) + shift. */
 typedef struct norm_job {
@@ -324,119 +324,4 @@ void wan_cuda_qk_norm_rope(compute *c, tensor x, tensor gain, float eps, int hea
         }
     });
     wan_cuda_launched(c, "qk_norm_rope");
-}
-
-/* ---------------------------------------------------------------------------------------- pixels
- */
-
-typedef struct pixel_job {
-    int64_t pixels;
-    int channels;
-    const float *gain;
-    bool silu;
-} pixel_job;
-
-DEVICE float pixel_scale(const pixel_job &j, float squares) {
-    return sqrtf((float)j.channels) / fmaxf(sqrtf(squares), 1e-12f);
-}
-
-template <class Y> DEVICE float pixel_value(const pixel_job &j, float x, float scale, float gain) {
-    float y = x * scale * gain;
-    return j.silu ? silu<Y>(y) : y;
-}
-
-/* A warp takes PIXELS pixels at once, so that few channels do not leave it idle between loads.
- * dst may be x. */
-template <class Y, class X, int CHUNKS, int PIXELS>
-static __global__ void __launch_bounds__(PIXEL_THREADS)
-    pixel_norm_wide(Y *dst, const X *x, const pixel_job j) {
-    int lane = threadIdx.x % WARP;
-    int64_t first = ((int64_t)blockIdx.x * (PIXEL_THREADS / WARP) + threadIdx.x / WARP) * PIXELS;
-    float v[PIXELS][CHUNKS][WIDE], g[CHUNKS][WIDE], squares[PIXELS];
-#pragma unroll
-    for (int p = 0; p < PIXELS; p++)
-#pragma unroll
-        for (int k = 0; k < CHUNKS; k++) {
-            int at = (k * WARP + lane) * WIDE;
-            if (at < j.channels && first + p < j.pixels)
-                load_wide(v[p][k], x + (first + p) * j.channels + at);
-            else
-                load_some(v[p][k], x, 0);
-        }
-#pragma unroll
-    for (int k = 0; k < CHUNKS; k++)
-        if ((k * WARP + lane) * WIDE < j.channels)
-            load_wide(g[k], j.gain + (k * WARP + lane) * WIDE);
-#pragma unroll
-    for (int p = 0; p < PIXELS; p++) {
-        squares[p] = 0;
-        for (int k = 0; k < CHUNKS; k++)
-            for (int i = 0; i < WIDE; i++)
-                squares[p] += v[p][k][i] * v[p][k][i];
-        squares[p] = warp_sum(squares[p]);
-    }
-#pragma unroll
-    for (int p = 0; p < PIXELS; p++) {
-        float scale = pixel_scale(j, squares[p]);
-#pragma unroll
-        for (int k = 0; k < CHUNKS; k++) {
-            int at = (k * WARP + lane) * WIDE;
-            if (at >= j.channels || first + p >= j.pixels)
-                continue;
-#pragma unroll
-            for (int i = 0; i < WIDE; i++)
-                v[p][k][i] = pixel_value<Y>(j, v[p][k][i], scale, g[k][i]);
-            store_wide(dst + (first + p) * j.channels + at, v[p][k]);
-        }
-    }
-}
-
-template <class Y, class X>
-static __global__ void __launch_bounds__(PIXEL_THREADS)
-    pixel_norm_any(Y *dst, const X *x, const pixel_job j) {
-    int lane = threadIdx.x % WARP;
-    int64_t pixel = (int64_t)blockIdx.x * (PIXEL_THREADS / WARP) + threadIdx.x / WARP;
-    if (pixel >= j.pixels)
-        return;
-    const X *from = x + pixel * j.channels;
-    float squares = 0;
-    for (int i = lane; i < j.channels; i += WARP)
-        squares += to_float(from[i]) * to_float(from[i]);
-    float scale = pixel_scale(j, warp_sum(squares));
-    for (int i = lane; i < j.channels; i += WARP)
-        from_float(dst + pixel * j.channels + i,
-                   pixel_value<Y>(j, to_float(from[i]), scale, j.gain[i]));
-}
-
-template <int CHUNKS, int PIXELS, class Y, class X>
-static void launch_pixels(Y *dst, const X *x, const pixel_job &j, cudaStream_t stream) {
-    unsigned blocks = (unsigned)ceil_div(j.pixels, PIXEL_THREADS / WARP * PIXELS);
-    pixel_norm_wide<Y, X, CHUNKS, PIXELS><<<blocks, PIXEL_THREADS, 0, stream>>>(dst, x, j);
-}
-
-void wan_cuda_pixel_norm(compute *c, tensor dst, tensor x, tensor gain, bool silu) {
-    cudaStream_t stream = wan_cuda_device(c)->stream;
-    pixel_job j = {x.dim[0] * x.dim[1] * x.dim[2], (int)x.dim[3], (const float *)gain.data, silu};
-    bool wide = wide_rows(x, j.channels) && wide_rows(dst, j.channels) && aligned_16(gain.data);
-    int64_t chunks = wide ? ceil_div(j.channels, WARP * WIDE) : 0;
-    unsigned blocks = (unsigned)ceil_div(j.pixels, PIXEL_THREADS / WARP);
-    with_types(dst, x, [&](auto *to, auto *from) {
-        switch (chunks) {
-        case 1:
-            launch_pixels<1, 4>(to, from, j, stream);
-            break;
-        case 2:
-            launch_pixels<2, 2>(to, from, j, stream);
-            break;
-        case 3:
-            launch_pixels<3, 1>(to, from, j, stream);
-            break;
-        case 4:
-            launch_pixels<4, 1>(to, from, j, stream);
-            break;
-        default:
-            pixel_norm_any<<<blocks, PIXEL_THREADS, 0, stream>>>(to, from, j);
-        }
-    });
-    wan_cuda_launched(c, "pixel_norm");
 }

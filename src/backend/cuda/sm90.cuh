@@ -101,9 +101,8 @@ static __device__ __forceinline__ void load_box3_all(uint32_t to, const CUtensor
 
 /* --------------------------------------------------------------------------------------- wgmma */
 
-/* Rows of 64 numbers of 16 bits (128 bytes, swizzled as TMA's 128-byte mode does), 8 rows to
- * an atom of 1024 bytes, atoms one after another.  Sixteen numbers on: + 2.  It may begin at any
- * row of an atom. */
+/* Rows of 128 bytes, swizzled as TMA's 128-byte mode does, 8 rows to an atom of 1024 bytes, atoms
+ * one after another.  32 bytes on: + 2.  It may begin at any row of an atom. */
 static __device__ __forceinline__ uint64_t matrix_at(uint32_t address) {
     return (uint64_t)((address & 0x3ffff) >> 4) | 1ull << 16 | 64ull << 32 | 1ull << 62;
 }
@@ -128,16 +127,25 @@ template <int n> static __device__ __forceinline__ void hold(float (&d)[n]) {
         asm volatile("" : "+f"(d[i])::"memory");
 }
 
-/* d += A B^T: 64 rows of A, n = sizeof d / 2 rows of B, 16 columns, f16.  In d[4 j + 2 h + e] is
- * row 16 warp + lane / 4 + 8 h, column 8 j + 2 (lane % 4) + e. */
+/* d += A B^T: 64 rows of A, n = sizeof d / 2 rows of B, 32 bytes of a row: 16 columns of f16, or 32
+ * of e4m3, whose sums keep about 14 bits.  In d[4 j + 2 h + e] is row 16 warp + lane / 4 + 8 h,
+ * column 8 j + 2 (lane % 4) + e. */
+#define WGMMA(n, types, sums, a, b, turned)                                                        \
+    "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"                                                     \
+    "wgmma.mma_async.sync.aligned.m64n" #n types " {" sums "}, %" #a ", %" #b ", p, 1, 1" turned   \
+    ";\n}"
 #define ADD_PRODUCTS(n, sums, a_at, b_at, ...)                                                     \
+    template <class T>                                                                             \
     static __device__ __forceinline__ void add_products(float(&d)[n / 2], uint64_t a,              \
                                                         uint64_t b) {                              \
-        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"                                    \
-                     "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.f16.f16 {" sums "}, %" #a_at  \
-                     ", %" #b_at ", p, 1, 1, 0, 0;\n}"                                             \
-                     : __VA_ARGS__                                                                 \
-                     : "l"(a), "l"(b));                                                            \
+        if constexpr (sizeof(T) == 1)                                                              \
+            asm volatile(WGMMA(n, "k32.f32.e4m3.e4m3", sums, a_at, b_at, "")                       \
+                         : __VA_ARGS__                                                             \
+                         : "l"(a), "l"(b));                                                        \
+        else                                                                                       \
+            asm volatile(WGMMA(n, "k16.f32.f16.f16", sums, a_at, b_at, ", 0, 0")                   \
+                         : __VA_ARGS__                                                             \
+                         : "l"(a), "l"(b));                                                        \
     }
 #define N8 "%0, %1, %2, %3, %4, %5, %6, %7"
 #define N10 N8 ", %8, %9"
@@ -157,6 +165,7 @@ ADD_PRODUCTS(256,
                  TEN(11) ", %120, %121, %122, %123, %124, %125, %126, %127",
              128, 129, D64(0), D64(64))
 
+#undef WGMMA
 #undef ADD_PRODUCTS
 #undef N8
 #undef N10

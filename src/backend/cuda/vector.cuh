@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 #include <stdint.h>
 
 #include <type_traits>
@@ -16,6 +17,9 @@
 
 typedef __nv_bfloat16 bf16;
 typedef __half f16;
+typedef struct f8 { /* a code of e4m3; only written */
+    uint8_t code;
+} f8;
 
 #define DEVICE static __device__ __forceinline__
 
@@ -37,11 +41,15 @@ DEVICE void from_float(bf16 *to, float v) {
     *to = __float2bfloat16_rn(v);
 }
 
-static constexpr float F16_MOST = 65504;
+static constexpr float F16_MOST = 65504, E4M3_MOST = 448;
 
 DEVICE void from_float(f16 *to, float v) {
     f16 most = __float2half_rn(F16_MOST);
     *to = __hmax_nan(__hmin_nan(__float2half_rn(v), most), __hneg(most));
+}
+
+DEVICE void from_float(f8 *to, float v) {
+    to->code = __nv_cvt_float_to_fp8(v, __NV_SATFINITE, __NV_E4M3);
 }
 
 DEVICE bool aligned_on_device(const void *p) {
@@ -93,6 +101,17 @@ DEVICE void store_wide(float *p, const float (&v)[WIDE]) {
 template <class T> DEVICE void store_wide(T *p, const float (&v)[WIDE]) {
     *reinterpret_cast<uint4 *>(p) = make_uint4(pack_pair<T>(v[0], v[1]), pack_pair<T>(v[2], v[3]),
                                                pack_pair<T>(v[4], v[5]), pack_pair<T>(v[6], v[7]));
+}
+
+DEVICE uint32_t pack_four(float a, float b, float c, float d) {
+    uint32_t low = __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3);
+    uint32_t high = __nv_cvt_float2_to_fp8x2(make_float2(c, d), __NV_SATFINITE, __NV_E4M3);
+    return low | high << 16;
+}
+
+DEVICE void store_wide(f8 *p, const float (&v)[WIDE]) {
+    *reinterpret_cast<uint2 *>(p) =
+        make_uint2(pack_four(v[0], v[1], v[2], v[3]), pack_four(v[4], v[5], v[6], v[7]));
 }
 
 /* 4 numbers; p is aligned to all of them. */
