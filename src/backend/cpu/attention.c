@@ -301,6 +301,7 @@ static void heads_piece(void *arg, int64_t from, int64_t to, int worker) {
         lay_out(&t, wan_cpu_work(h->d, worker));
         run(&t, h->dst, h->q, h->k, h->v, h->keys);
     }
+    wan_cpu_rest(h->d);
 }
 
 /* 8-bit numbers are too few for weights and logits: bf16 instead, where that is faster than f32. */

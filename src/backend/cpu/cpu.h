@@ -33,6 +33,12 @@ static inline void *wan_cpu_work(const cpu_device *d, int thread) {
     return d->work + (size_t)thread * CPU_WORK_BYTES;
 }
 
+/* At the end of a piece that called tiles. */
+static inline void wan_cpu_rest(const cpu_device *d) {
+    if (d->k.rest)
+        d->k.rest();
+}
+
 /* Items of `each` numbers that make a piece of work worth handing over. */
 static inline int64_t wan_cpu_grain(int64_t each) {
     return each < 16384 ? 16384 / (each > 0 ? each : 1) : 1;

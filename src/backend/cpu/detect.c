@@ -3,17 +3,30 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static bool has_f16c(void) {
     unsigned a, b, c, d;
     return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 }
 
+/* The system saves tiles at all, and for this process once it has been asked to: they make the
+ * frames of signals larger, so it refuses where a thread has too small a stack for these. */
+static bool may_use_tiles(void) {
+    enum { BOTH = 1 << 17 | 1 << 18, ARCH_REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18 };
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+        return false;
+    __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return (a & BOTH) == BOTH && syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0;
+}
+
 /* What compilers' tests know by too many names, or not at all. */
 static unsigned detect_narrow(unsigned have) {
-    enum { VNNI = 1 << 11, AVXVNNI = 1 << 4, BF16 = 1 << 5 };
-    unsigned leaves, b, c, d, more = 0;
-    if (!__get_cpuid_count(7, 0, &leaves, &b, &c, &d))
+    enum { VNNI = 1 << 11, AVXVNNI = 1 << 4, BF16 = 1 << 5, AMX = 1 << 22 | 1 << 24 };
+    unsigned leaves, b, c, tiles, d, more = 0;
+    if (!__get_cpuid_count(7, 0, &leaves, &b, &c, &tiles))
         return have;
     if ((have & CPU_AVX512) && (c & VNNI))
         have |= CPU_VNNI;
@@ -23,6 +36,8 @@ static unsigned detect_narrow(unsigned have) {
         if ((have & CPU_AVX512) && (more & BF16))
             have |= CPU_BF16;
     }
+    if ((have & CPU_BF16) && (tiles & AMX) == AMX && may_use_tiles())
+        have |= CPU_AMX;
     return have;
 }
 

@@ -20,6 +20,7 @@ enum {
     CPU_BF16 = 4,   /* AVX512-BF16 */
     CPU_VNNI = 8,   /* AVX512-VNNI */
     CPU_AVXVNNI = 16,
+    CPU_AMX = 32, /* TILE and BF16 */
     CPU_NEON = 1 << 16,
 };
 
@@ -60,6 +61,10 @@ typedef struct cpu_kernels {
     /* The same from rows of bf16; cols is even. */
     void (*pack_pairs)(uint16_t *panel, const uint16_t *src, int64_t src_ld, int64_t rows,
                        int64_t cols);
+
+    /* Gives back what tiles keep on a thread between calls; a piece of work that calls tiles ends
+     * with it.  NULL: nothing is kept. */
+    void (*rest)(void);
 
     /* Products of 8-bit codes in groups of 32 along k, each with a scale. How a set keeps a group is
      * its own business: rows are made by the three calls below, panels from rows. */
@@ -123,6 +128,7 @@ void wan_cpu_kernels_init(cpu_kernels *k, unsigned have);
 void wan_cpu_kernels_avx2(cpu_kernels *k);
 void wan_cpu_kernels_avx512(cpu_kernels *k);
 void wan_cpu_kernels_avx512bf16(cpu_kernels *k);
+void wan_cpu_kernels_amx(cpu_kernels *k);
 void wan_cpu_kernels_avx512vnni(cpu_kernels *k);
 void wan_cpu_kernels_avxvnni(cpu_kernels *k);
 void wan_cpu_kernels_scalar_int8(cpu_kernels *k);

@@ -188,6 +188,8 @@ void wan_cpu_kernels_init(cpu_kernels *k, unsigned have) {
         wan_cpu_kernels_avx512(k);
     if (have & CPU_BF16)
         wan_cpu_kernels_avx512bf16(k);
+    if (have & CPU_AMX)
+        wan_cpu_kernels_amx(k);
     if (have & CPU_VNNI)
         wan_cpu_kernels_avx512vnni(k);
 #elif defined(__aarch64__)
