@@ -47,7 +47,7 @@ class Options(Case):
         self.refused(DEVICE, "warp", "generate", "-m", TINY, "-p", "x", "--device", "warp")
         self.refused(DEVICE, "cuda", "generate", "-m", TINY, "-p", "x", "--device", "cuda:99")
         self.refused(DEVICE, "cuda:x", "generate", "-m", TINY, "-p", "x", "--device", "cuda:x")
-        self.refused(USAGE, ["bf16", "cpu", "f32"], "generate", "-m", TINY, "-p", "x", "--device", "cpu", "--precision", "bf16")
+        self.refused(USAGE, ["fp8", "cpu", "f32"], "generate", "-m", TINY, "-p", "x", "--device", "cpu", "--precision", "fp8")
         for size in "12X", "-1", "G", "0", "1e30", "12Gx":
             self.refused(USAGE, ["--max-vram", size], "generate", "-m", TINY, "-p", "x", "--max-vram", size)
         for size in "12G", "800M", "12GiB", "1.5gb", "8589934592":

@@ -26,7 +26,7 @@ typedef struct check {
     const cpu_kernels *k;    /* of a CPU, else NULL */
     const cpu_kernels *twin; /* the scalar ones */
     bool bench;
-    double peak;  /* FLOP/s of multiply-adds in registers with the best set, all threads */
+    double peak;  /* FLOP/s of the precision's multiply-adds in registers, best set, all threads */
     int failures; /* of this check */
     uint64_t seed;
     struct arena_block *blocks;  /* host memory until the check ends */
@@ -108,6 +108,10 @@ typedef struct rounding {
 double unit_of(dtype type);
 /* Of operands that are the n numbers x. */
 rounding rounding_of(const check *t, const float *x, int64_t n);
+/* Rows as a CPU's precision keeps them for a product, and how exactly: x itself in f32.  `stored`:
+ * the type of a weight, of which some are used as they are; WAN_F32 for x. */
+const float *kept_operand(check *t, const float *x, int64_t rows, int64_t k, dtype stored,
+                          rounding *r);
 /* act(x . w + bias) over k numbers and how far off it may be. */
 double reference_dot(const float *x, rounding rx, const float *w, rounding rw, double bias,
                      int64_t k, activation act, double *tol);
@@ -136,9 +140,6 @@ typedef struct bench {
 bench bench_begin(check *t, const char *label, double flops, double bytes);
 bool bench_next(bench *b);
 
-/* Registers only: FLOP/s of all threads.  One function for each set that needs its own flags. */
-double wan_peak_avx2(void);
-double wan_peak_avx512(void);
 double seconds(void);
 /* From now on seconds() counts the calling thread's own time only. */
 void wan_bench_one_thread(void);

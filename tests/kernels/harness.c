@@ -436,7 +436,7 @@ static double ratio_to_scalar(const bench *b, double time) {
     for (size_t i = 0; i < n; i++)
         if (!strcmp(kept[i].label, b->label))
             return kept[i].time / time;
-    if (strcmp(b->t->device, "cpu scalar") || n == COUNT(kept))
+    if (strncmp(b->t->device, "cpu scalar", 10) || n == COUNT(kept))
         return NAN;
     snprintf(kept[n].label, sizeof kept[n].label, "%s", b->label);
     kept[n++].time = time;

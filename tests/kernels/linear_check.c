@@ -10,9 +10,13 @@
 
 static const dtype types[] = {WAN_F32, WAN_F16, WAN_BF16, WAN_Q8_0};
 
-static void reference(check *t, const float *x, const float *w, const float *bias, int64_t m,
-                      int64_t n, int64_t k, activation act, double *want, double *tol) {
+static void reference(check *t, const float *x, const float *w, dtype stored, const float *bias,
+                      int64_t m, int64_t n, int64_t k, activation act, double *want, double *tol) {
     rounding rx = rounding_of(t, x, m * k), rw = rounding_of(t, w, n * k);
+    if (t->k) {
+        x = kept_operand(t, x, m, k, WAN_F32, &rx);
+        w = kept_operand(t, w, n, k, stored, &rw);
+    }
     for (int64_t i = 0; i < m * n; i++)
         want[i] = reference_dot(x + i / n * k, rx, w + i % n * k, rw, bias ? bias[i % n] : 0, k,
                                 act, &tol[i]);
@@ -29,7 +33,7 @@ static void linear_case(check *t, dtype type, int64_t m, int64_t k, int64_t n, a
         l.bias = b;
     double *want = host_alloc(t, sizeof *want * (size_t)(m * n)),
            *tol = host_alloc(t, sizeof *tol * (size_t)(m * n));
-    reference(t, hx, hw, with_bias ? hb : NULL, m, n, k, act, want, tol);
+    reference(t, hx, hw, type, with_bias ? hb : NULL, m, n, k, act, want, tol);
     /* Where the result is of 16 bits so is the bias; no activation is steeper than 1.2. */
     for (int64_t i = 0; with_bias && m % 2 && t->c->act != WAN_F32 && i < m * n; i++)
         tol[i] += 1.2 * 0x1p-9 * fabs(hb[i % n]);
@@ -96,7 +100,7 @@ static void scaled_case(check *t, dtype type, int64_t m, int64_t k, int64_t n, b
     }
     double *want = host_alloc(t, sizeof *want * (size_t)(m * n)),
            *tol = host_alloc(t, sizeof *tol * (size_t)(m * n));
-    reference(t, hx, hw, NULL, m, n, k, WAN_NONE, want, tol);
+    reference(t, hx, hw, type, NULL, m, n, k, WAN_NONE, want, tol);
     guard_begin(t, sizeof(float) * (size_t)(m * n));
     tensor y = wan_linear(t->c, x, &l, WAN_NONE);
     guard_end(t, y);

@@ -9,6 +9,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "base/half.h"
 
@@ -35,6 +36,35 @@ rounding rounding_of(const check *t, const float *x, int64_t n) {
     default:
         return (rounding){0};
     }
+}
+
+/* Groups of 32 as src/backend/cpu/kernels.h says. */
+static void keep_int8(float *x, int64_t n) {
+    for (int64_t at = 0; at < n; at += 32) {
+        int64_t count = n - at < 32 ? n - at : 32;
+        float top = 0;
+        for (int64_t i = at; i < at + count; i++)
+            top = fmaxf(top, fabsf(x[i]));
+        for (int64_t i = at; i < at + count; i++)
+            x[i] = top < 0x1p-100f ? 0 : nearbyintf(x[i] * (127 / top)) * (top / 127);
+    }
+}
+
+const float *kept_operand(check *t, const float *x, int64_t rows, int64_t k, dtype stored,
+                          rounding *r) {
+    *r = (rounding){0};
+    if (t->c->precision == WAN_PRECISION_F32)
+        return x;
+    float *kept = host_alloc(t, sizeof *kept * (size_t)(rows * k + 1));
+    memcpy(kept, x, sizeof *kept * (size_t)(rows * k));
+    if (t->c->precision == WAN_PRECISION_BF16) {
+        round_floats(WAN_BF16, kept, rows * k);
+        return kept;
+    }
+    r->part = 0x1p-24; /* of code * scale */
+    for (int64_t i = 0; stored != WAN_Q8_0 && stored != WAN_I8 && i < rows; i++)
+        keep_int8(kept + i * k, k);
+    return kept;
 }
 
 typedef struct total {

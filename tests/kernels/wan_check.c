@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* wan-check [--bench] [--filter TEXT] [--isa scalar|avx2|avx512] [--threads N] [--list]
+/* wan-check [--precision f32|bf16|int8] [--bench] [--filter TEXT] [--isa SET] [--threads N] [--list]
  * wan-check --device cuda[:N] [--precision f32|bf16|fp8] [--bench] [--filter TEXT]
  * Exit status 77: this machine has no such device. */
 #include <stdio.h>
@@ -59,43 +59,14 @@ typedef struct totals {
 } totals;
 
 /* wan_compute_open with a device that has been told which sets it may use. */
-static void open_compute(compute *c, unsigned have, int threads) {
-    size_t bytes = (size_t)SCRATCH_MB << 20;
-    *c = (compute){.be = &wan_backend_cpu, .planned = &wan_backend_cpu, .owns_device = true};
-    c->device = wan_cpu_open(threads, have, &c->err);
-    if (c->device)
-        c->scratch = (arena){.base = c->be->alloc(c->device, bytes, &c->err), .size = bytes};
-    if (c->err.code) {
-        fprintf(stderr, "wan-check: %s\n", c->err.message);
+static void open_compute(compute *c, unsigned have, int threads, precision p) {
+    error err = {0};
+    void *device = wan_cpu_open(threads, have, &err);
+    if (!device || wan_compute_on(c, &wan_backend_cpu, device, p, (size_t)SCRATCH_MB << 20, &err)) {
+        fprintf(stderr, "wan-check: %s\n", err.message);
         exit(1);
     }
-}
-
-#if defined(__x86_64__)
-static void peak_piece(void *arg, int64_t from, int64_t to, int worker) {
-    (void)worker;
-    for (int64_t i = from; i < to; i++)
-        ((double *)arg)[i] = wan_cpu_detect() & CPU_AVX512 ? wan_peak_avx512()
-                             : wan_cpu_detect() & CPU_AVX2 ? wan_peak_avx2()
-                                                           : 0;
-}
-#endif
-
-/* Multiply-adds of all cores together, each measured while the others work. */
-static double measure_peak(int threads) {
-    double total = 0;
-#if defined(__x86_64__)
-    double *each = calloc((size_t)threads, sizeof *each);
-    team *t = wan_team_open(threads, NULL);
-    if (t && each)
-        wan_team_run(t, threads, 1, peak_piece, each);
-    for (int i = 0; each && i < threads; i++)
-        total += each[i];
-    wan_team_close(t);
-    free(each);
-#endif
-    (void)threads;
-    return total;
+    c->owns_device = true;
 }
 
 /* Every check that `base` fits, which says what runs them. */
@@ -120,13 +91,20 @@ static void run_checks(const options *o, const check *base, where there, int par
     }
 }
 
-static void run_set(const options *o, size_t set, double peak, totals *sum) {
+static void run_set(const options *o, size_t set, precision p, totals *sum) {
     compute c;
     cpu_kernels twin;
+    char name[64];
     wan_cpu_kernels_init(&twin, CPU_SCALAR);
-    open_compute(&c, sets[set].have, o->threads);
+    open_compute(&c, sets[set].have, o->threads, p);
+    snprintf(name, sizeof name, "%s%s%s", sets[set].device, p == WAN_PRECISION_F32 ? "" : " ",
+             p == WAN_PRECISION_F32 ? "" : o->precision);
+    double peak = o->bench ? c.be->peak(c.device, p).flops : 0;
+    if (o->bench)
+        printf("%s, %d threads: %.1f GFLOP/s of multiply-adds in registers\n", name, o->threads,
+               peak * 1e-9);
     run_checks(o,
-               &(check){.device = sets[set].device,
+               &(check){.device = name,
                         .c = &c,
                         .rows = WAN_F32,
                         .loose = 1,
@@ -218,8 +196,8 @@ static int run_device(const options *o, totals *sum) {
 }
 
 static int usage(void) {
-    fprintf(stderr, "usage: wan-check [--bench] [--filter TEXT] [--isa scalar|avx2|avx512] "
-                    "[--threads N] [--list]\n"
+    fprintf(stderr, "usage: wan-check [--precision f32|bf16|int8] [--bench] [--filter TEXT] "
+                    "[--isa SET] [--threads N] [--list]\n"
                     "       wan-check --device cuda[:N] [--precision f32|bf16|fp8] [--bench] "
                     "[--filter TEXT]\n");
     return 2;
@@ -229,18 +207,17 @@ static int usage(void) {
 static int run_sets(const options *o, totals *sum) {
     bool found = false;
     unsigned have = wan_cpu_detect();
+    precision p = WAN_PRECISION_F32;
+    if (!find_precision(o, &wan_backend_cpu, &p))
+        return 2;
     if (o->threads == 1)
         wan_bench_one_thread();
-    double peak = o->bench ? measure_peak(o->threads) : 0;
-    if (o->bench)
-        printf("%d threads, peak of multiply-adds in registers %.1f GFLOP/s\n", o->threads,
-               peak * 1e-9);
     for (size_t i = 0; i < COUNT(sets); i++) {
         if (o->isa && strcmp(o->isa, sets[i].name))
             continue;
         found = true;
         if ((sets[i].have & have) == sets[i].have)
-            run_set(o, i, peak, sum);
+            run_set(o, i, p, sum);
         else
             printf("%s: not on this machine\n", sets[i].device);
     }

@@ -91,7 +91,8 @@ void wan_backend_cpu_describe(char *text, size_t size) {
 
 const backend wan_backend_cpu = {
     .name = "cpu",
-    .precisions = 1u << WAN_PRECISION_F32,
+    .precisions =
+        1u << WAN_PRECISION_F32 | 1u << WAN_PRECISION_BF16 | 1u << WAN_PRECISION_INT8,
     .best = WAN_PRECISION_F32,
     .tokens_together = 4096, /* unpacking a weight tile costs nothing beside its use */
     .pixels_together = 3072,
@@ -106,6 +107,7 @@ const backend wan_backend_cpu = {
     .place = device_place,
     .conv_input = wan_cpu_conv_input,
     .peak = wan_cpu_peak,
+    .workspace = {.linear = wan_cpu_linear_space},
     .op =
         {
             .linear = wan_cpu_linear,

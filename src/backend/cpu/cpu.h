@@ -59,6 +59,7 @@ void wan_cpu_finish(const cpu_kernels *k, float *x, const float *bias, int64_t n
 device_peak wan_cpu_peak(void *device, precision p);
 
 /* linear.c, attention.c */
+size_t wan_cpu_linear_space(const compute *c, tensor dst, tensor x, const linear *l);
 void wan_cpu_linear(compute *c, tensor dst, tensor x, const linear *l, activation act);
 void wan_cpu_attention(compute *c, tensor dst, tensor q, tensor k, tensor v, const attention *a);
 

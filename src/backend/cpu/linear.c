@@ -5,33 +5,47 @@
  * L2 cache while every row of x passes by; a weight is unpacked once (per part of x, when there are
  * too few blocks for the threads). Few rows: the roles change.  x lies transposed as the panel, and
  * the weights, unpacked to rows, pass by once; nothing of the matrix needs transposing.  Sums run
- * over k in the same order in both. */
-#include "backend/cpu/cpu.h"
+ * over k in the same order in both.
+ *
+ * Where the operands are narrower than f32, x is brought to rows of them once, into the op's work
+ * space, one piece of KC columns after another: the rows of a piece lie side by side. */
+#include "backend/cpu/operand.h"
 
 #include <string.h>
 
 enum {
-    KC = 512,       /* whole blocks of every weight type */
-    NC = 128,       /* KC * NC floats: half of a 512 KB L2 */
-    PART_ROWS = 64, /* rows of x that are worth unpacking a block for */
-    FEW_PANELS = 3, /* few rows: that many panels of x^T at most */
-    FEW_TILES = 16, /* few rows: tiles of weight rows in one hand-over */
+    KC = 512,           /* whole blocks of every weight type */
+    KC_NARROW = 2 * KC, /* as many bytes */
+    NC = 128,           /* KC * NC floats: half of a 512 KB L2 */
+    PART_ROWS = 64,     /* rows of x that are worth unpacking a block for */
+    FEW_PANELS = 3,     /* few rows: that many panels of x^T at most */
+    FEW_TILES = 16,     /* few rows: tiles of weight rows in one hand-over */
     FEW_BYTES = 768 << 10,
 };
 
-static_assert(sizeof(float) * KC * (NC + CPU_NR_MAX) <= CPU_WORK_BYTES, "panels and rows");
+/* Panels of a block, or panels of few rows; then rows of weights; then what is unpacked of one. */
+#define ROW_MAX (KC_NARROW / OPERAND_UNIT_MAX * OPERAND_ROW_MAX)
+static_assert(sizeof(float) * KC <= ROW_MAX, "a row of f32");
+static_assert(ROW_MAX * (NC + CPU_NR_MAX) + sizeof(float) * KC_NARROW <= CPU_WORK_BYTES, "many");
 static_assert(NC % CPU_NR_MAX == 0, "a block is whole panels");
-static_assert(FEW_BYTES + sizeof(float) * CPU_MR_MAX * (KC + FEW_PANELS * CPU_NR_MAX) <=
+static_assert(FEW_BYTES + ROW_MAX * CPU_MR_MAX +
+                      sizeof(float) * (KC_NARROW + CPU_MR_MAX * FEW_PANELS * CPU_NR_MAX) <=
                   CPU_WORK_BYTES,
               "few");
+static_assert(ROW_MAX % 64 == 0 && CPU_NR_MAX % 16 == 0, "parts are aligned");
 
 typedef struct job {
     const cpu_device *d;
+    operand o;
     float *dst;
-    const float *x, *bias;
+    const float *from; /* x itself */
+    char *x;           /* as rows of o */
+    char *panels;      /* of x, when it has few rows */
+    const float *bias;
     const linear *l;
     size_t row_bytes; /* of the weight */
     int64_t m, n, k;
+    int64_t depth; /* of a piece of k */
     activation act;
 } job;
 
@@ -43,6 +57,19 @@ static int64_t ceil_div(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
+/* From row to row of x in the piece at k0. */
+static size_t x_stride(const job *j, int64_t k0) {
+    bool f32 = j->o.precision == WAN_PRECISION_F32;
+    return operand_row(&j->o, f32 ? j->k : least(j->depth, j->k - k0));
+}
+
+static char *x_row(const job *j, int64_t row, int64_t k0) {
+    size_t piece = operand_row(&j->o, k0);
+    if (j->o.precision != WAN_PRECISION_F32)
+        piece *= (size_t)j->m;
+    return j->x + piece + x_stride(j, k0) * (size_t)row;
+}
+
 /* Brings the next rows nearer while the present ones are worked on: pieces of rows far apart are
  * more than the hardware foresees. */
 static void prefetch(const void *first, size_t stride, int64_t rows, size_t bytes) {
@@ -51,44 +78,45 @@ static void prefetch(const void *first, size_t stride, int64_t rows, size_t byte
             __builtin_prefetch((const char *)first + (size_t)r * stride + at);
 }
 
-/* Rows [row, row + count) of the matrix, columns [k0, k0 + kc), to f32 rows of kc. */
-static void unpack_rows(const job *j, float *rows, int64_t row, int64_t count, int64_t k0,
-                        int64_t kc) {
+/* Rows [row, row + count) of the matrix, columns [k0, k0 + kc), to rows of the operand. */
+static void unpack_rows(const job *j, char *rows, float *space, int64_t row, int64_t count,
+                        int64_t k0, int64_t kc) {
     for (int64_t r = 0; r < count; r++)
-        wan_cpu_unpack_row(&j->d->k, j->l, rows + r * kc, row + r, k0, kc);
+        wan_cpu_operand_weight(&j->o, j->l, rows + operand_row(&j->o, kc) * (size_t)r, space,
+                               row + r, k0, kc);
 }
 
 /* The weights of outputs [n0, n0 + nc) as panels [kc, nr] one after another. */
-static void pack_block(const job *j, float *panels, float *rows, int64_t n0, int64_t nc, int64_t k0,
-                       int64_t kc) {
+static void pack_block(const job *j, char *space, int64_t n0, int64_t nc, int64_t k0, int64_t kc) {
+    char *rows = space + NC * ROW_MAX;
+    float *one = (float *)(void *)(rows + CPU_NR_MAX * ROW_MAX);
     int nr = j->d->k.nr;
-    for (int64_t at = 0; at < nc; at += nr, panels += kc * nr) {
+    for (int64_t at = 0; at < nc; at += nr, space += operand_panel(&j->o, kc)) {
         int64_t cols = least(nr, nc - at);
-        if (cols < nr)
-            memset(panels, 0, sizeof *panels * (size_t)(kc * nr));
-        unpack_rows(j, rows, n0 + at, cols, k0, kc);
-        j->d->k.transpose(panels, nr, rows, kc, cols, kc);
+        unpack_rows(j, rows, one, n0 + at, cols, k0, kc);
+        j->o.pack(&j->d->k, space, rows, operand_row(&j->o, kc), cols, kc);
     }
 }
 
 /* Outputs [n0, n0 + nc) of the rows [m0, m1). */
-static void many_rows_block(const job *j, float *space, int64_t m0, int64_t m1, int64_t n0,
+static void many_rows_block(const job *j, char *space, int64_t m0, int64_t m1, int64_t n0,
                             int64_t nc) {
     const cpu_kernels *k = &j->d->k;
-    for (int64_t k0 = 0; k0 < j->k; k0 += KC) {
-        int64_t kc = least(KC, j->k - k0);
-        pack_block(j, space, space + KC * NC, n0, nc, k0, kc);
-        for (int64_t r0 = m0; r0 < m1; r0 += k->mr) {
-            int rows = (int)least(k->mr, m1 - r0);
-            const float *a[CPU_MR_MAX];
+    int mr = j->o.mr, nr = k->nr;
+    for (int64_t k0 = 0; k0 < j->k; k0 += j->depth) {
+        int64_t kc = least(j->depth, j->k - k0);
+        size_t panel = operand_panel(&j->o, kc);
+        pack_block(j, space, n0, nc, k0, kc);
+        for (int64_t r0 = m0; r0 < m1; r0 += mr) {
+            int rows = (int)least(mr, m1 - r0);
+            const void *a[CPU_MR_MAX];
             for (int r = 0; r < rows; r++)
-                a[r] = j->x + (r0 + r) * j->k + k0;
-            int64_t next = r0 + k->mr;
-            prefetch(j->x + next * j->k + k0, sizeof *j->x * (size_t)j->k, least(k->mr, m1 - next),
-                     sizeof *j->x * (size_t)kc);
-            for (int64_t at = 0; at < nc; at += k->nr)
-                k->gemm_tile(j->dst + r0 * j->n + n0 + at, j->n, rows, (int)least(k->nr, nc - at),
-                             a, kc, space + at * kc, k0 > 0);
+                a[r] = x_row(j, r0 + r, k0);
+            prefetch(x_row(j, r0 + mr, k0), x_stride(j, k0), least(mr, m1 - r0 - mr),
+                     operand_row(&j->o, kc));
+            for (int64_t at = 0; at < nc; at += nr)
+                j->o.tile(k, j->dst + r0 * j->n + n0 + at, j->n, rows, (int)least(nr, nc - at), a,
+                          kc, space + panel * (size_t)(at / nr), k0 > 0);
             if (k0 + kc < j->k)
                 continue;
             for (int r = 0; r < rows; r++)
@@ -123,42 +151,37 @@ static void many_rows(const job *j) {
     int64_t blocks = ceil_div(j->n, NC);
     many t = {.j = j};
     t.parts = least(ceil_div(4 * (int64_t)j->d->threads, blocks), ceil_div(j->m, PART_ROWS));
-    t.part = ceil_div(ceil_div(j->m, t.parts), j->d->k.mr) * j->d->k.mr;
+    t.part = ceil_div(ceil_div(j->m, t.parts), j->o.mr) * j->o.mr;
     t.parts = ceil_div(j->m, t.part);
     wan_team_run(j->d->team, blocks * t.parts, is_small(j) ? blocks * t.parts : 1, many_piece, &t);
 }
 
-/* Columns [k0, k0 + kc) of rows [m0, ...) of x, transposed, to their place in panel [k, nr]. */
-static void pack_few(const job *j, float *panel, int64_t m0, int64_t k0) {
-    int nr = j->d->k.nr;
-    int64_t cols = least(nr, j->m - m0), kc = least(KC, j->k - k0);
-    panel += k0 * nr;
-    if (cols < nr)
-        memset(panel, 0, sizeof *panel * (size_t)(kc * nr));
-    j->d->k.transpose(panel, nr, j->x + m0 * j->k + k0, j->k, cols, kc);
+/* The panel of rows [m0, m0 + nr) of x, from k0 on. */
+static char *few_panel(const job *j, int64_t m0, int64_t k0) {
+    return j->panels + operand_panel(&j->o, j->k) * (size_t)(m0 / j->d->k.nr) +
+           operand_panel(&j->o, k0);
 }
 
-/* Outputs [n0, n0 + rows) of all rows of x; space holds unpacked weights, then a tile [mr, nr] for
- * each panel. */
-static void few_rows_tile(const job *j, const float *panels, float *space, int64_t n0, int rows) {
+/* Outputs [n0, n0 + rows) of all rows of x. */
+static void few_rows_tile(const job *j, char *space, int64_t n0, int rows) {
     const cpu_kernels *k = &j->d->k;
     const dtype_info *type = wan_dtype(j->l->weight.type);
-    float *tile = space + CPU_MR_MAX * KC;
-    for (int64_t k0 = 0; k0 < j->k; k0 += KC) {
-        int64_t kc = least(KC, j->k - k0);
-        const float *a[CPU_MR_MAX];
-        unpack_rows(j, space, n0, rows, k0, kc);
-        prefetch((const char *)j->l->weight.data + j->row_bytes * (size_t)(n0 + k->mr) +
+    int mr = j->o.mr;
+    float *one = (float *)(void *)(space + CPU_MR_MAX * ROW_MAX), *tile = one + KC_NARROW;
+    for (int64_t k0 = 0; k0 < j->k; k0 += j->depth) {
+        int64_t kc = least(j->depth, j->k - k0);
+        const void *a[CPU_MR_MAX];
+        unpack_rows(j, space, one, n0, rows, k0, kc);
+        prefetch((const char *)j->l->weight.data + j->row_bytes * (size_t)(n0 + mr) +
                      k0 / type->block * type->bytes,
-                 j->row_bytes, least(k->mr, j->n - n0 - k->mr),
-                 (size_t)(kc / type->block * type->bytes));
+                 j->row_bytes, least(mr, j->n - n0 - mr), (size_t)(kc / type->block * type->bytes));
         for (int r = 0; r < rows; r++)
-            a[r] = space + r * kc;
+            a[r] = space + operand_row(&j->o, kc) * (size_t)r;
         for (int64_t m0 = 0; m0 < j->m; m0 += k->nr)
-            k->gemm_tile(tile + m0 * k->mr, k->nr, rows, (int)least(k->nr, j->m - m0), a, kc,
-                         panels + m0 * j->k + k0 * k->nr, k0 > 0);
+            j->o.tile(k, tile + m0 * mr, k->nr, rows, (int)least(k->nr, j->m - m0), a, kc,
+                      few_panel(j, m0, k0), k0 > 0);
     }
-    for (int64_t m0 = 0; m0 < j->m; m0 += k->nr, tile += k->mr * k->nr) {
+    for (int64_t m0 = 0; m0 < j->m; m0 += k->nr, tile += mr * k->nr) {
         int64_t cols = least(k->nr, j->m - m0);
         for (int r = 0; r < rows; r++) {
             for (int64_t i = 0; j->bias && i < cols; i++)
@@ -171,43 +194,87 @@ static void few_rows_tile(const job *j, const float *panels, float *space, int64
 
 static void pack_few_piece(void *arg, int64_t from, int64_t to, int worker) {
     const job *j = arg;
-    int64_t k_blocks = ceil_div(j->k, KC), nr = j->d->k.nr;
-    float *shared = wan_cpu_work(j->d, 0);
+    int64_t pieces = ceil_div(j->k, j->depth), nr = j->d->k.nr;
     (void)worker;
-    for (int64_t i = from; i < to; i++)
-        pack_few(j, shared + i / k_blocks * j->k * nr, i / k_blocks * nr, i % k_blocks * KC);
+    for (int64_t i = from; i < to; i++) {
+        int64_t m0 = i / pieces * nr, k0 = i % pieces * j->depth;
+        j->o.pack(&j->d->k, few_panel(j, m0, k0), x_row(j, m0, k0), x_stride(j, k0),
+                  least(nr, j->m - m0), least(j->depth, j->k - k0));
+    }
 }
 
 static void few_piece(void *arg, int64_t from, int64_t to, int worker) {
     const job *j = arg;
-    int64_t mr = j->d->k.mr;
-    float *own = (float *)((char *)wan_cpu_work(j->d, worker) + FEW_BYTES);
-    for (int64_t n0 = from; n0 < to; n0 += mr)
-        few_rows_tile(j, wan_cpu_work(j->d, 0), own, n0, (int)least(mr, to - n0));
+    char *own = (char *)wan_cpu_work(j->d, worker) + FEW_BYTES;
+    for (int64_t n0 = from; n0 < to; n0 += j->o.mr)
+        few_rows_tile(j, own, n0, (int)least(j->o.mr, to - n0));
 }
 
 static void few_rows(job *j) {
-    int64_t pieces = ceil_div(j->m, j->d->k.nr) * ceil_div(j->k, KC);
+    int64_t pieces = ceil_div(j->m, j->d->k.nr) * ceil_div(j->k, j->depth);
     wan_team_run(j->d->team, pieces, is_small(j) ? pieces : 1, pack_few_piece, j);
-    wan_team_run(j->d->team, j->n, is_small(j) ? j->n : (int64_t)FEW_TILES * j->d->k.mr, few_piece,
-                 j);
+    wan_team_run(j->d->team, j->n, is_small(j) ? j->n : (int64_t)FEW_TILES * j->o.mr, few_piece, j);
+}
+
+static void narrow_piece(void *arg, int64_t from, int64_t to, int worker) {
+    const job *j = arg;
+    (void)worker;
+    for (int64_t k0 = 0; k0 < j->k; k0 += j->depth)
+        for (int64_t r = from; r < to; r++)
+            wan_cpu_operand_row(&j->o, x_row(j, r, k0), j->from + r * j->k + k0,
+                                least(j->depth, j->k - k0));
+}
+
+/* Bytes of x as rows, at most, made whole lines. */
+static size_t narrow_rows(int64_t m, int64_t k) {
+    size_t bytes = (size_t)m * (size_t)ceil_div(k, OPERAND_UNIT_MAX) * OPERAND_ROW_MAX;
+    return (bytes + 63) / 64 * 64;
+}
+
+/* Room for panels, too, where the number of rows may be few to some set. */
+size_t wan_cpu_linear_space(const compute *c, tensor dst, tensor x, const linear *l) {
+    int64_t m = x.dim[0], most = FEW_PANELS * CPU_NR_MAX;
+    (void)dst;
+    (void)l;
+    if (c->precision == WAN_PRECISION_F32)
+        return 0;
+    return narrow_rows(m, x.dim[1]) +
+           (m <= most ? narrow_rows(ceil_div(m, CPU_NR_MAX) * CPU_NR_MAX, x.dim[1]) : 0);
+}
+
+/* Whether x has few rows, and where it lies as the operand that it is. */
+static bool place_x(job *j, char *space) {
+    int64_t panels = ceil_div(j->m, j->d->k.nr);
+    if (j->o.precision == WAN_PRECISION_F32) {
+        j->depth = KC;
+        j->x = (char *)(void *)(uintptr_t)j->from;
+        j->panels = wan_cpu_work(j->d, 0);
+        return panels <= FEW_PANELS &&
+               operand_panel(&j->o, j->k) * (size_t)panels <= (size_t)FEW_BYTES;
+    }
+    j->depth = KC_NARROW;
+    j->x = space;
+    j->panels = space + narrow_rows(j->m, j->k);
+    int64_t grain = wan_cpu_grain(j->k);
+    wan_team_run(j->d->team, j->m, is_small(j) ? j->m : grain, narrow_piece, j);
+    return panels <= FEW_PANELS;
 }
 
 void wan_cpu_linear(compute *c, tensor dst, tensor x, const linear *l, activation act) {
     job j = {.d = wan_cpu_device(c),
              .dst = dst.data,
-             .x = x.data,
+             .from = x.data,
              .bias = l->bias.data,
              .l = l,
              .m = x.dim[0],
              .n = l->weight.dim[0],
              .k = x.dim[1],
              .act = act};
+    j.o = wan_cpu_operand(&j.d->k, c->precision);
     j.row_bytes = wan_bytes(wan_slice(l->weight, 0, 1));
     if (!j.m || !j.n)
         return;
-    int64_t panels = ceil_div(j.m, j.d->k.nr);
-    if (panels <= FEW_PANELS && panels * j.d->k.nr * j.k <= (int64_t)(FEW_BYTES / sizeof(float)))
+    if (place_x(&j, c->workspace))
         few_rows(&j);
     else
         many_rows(&j);
