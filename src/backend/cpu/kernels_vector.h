@@ -34,6 +34,7 @@ INLINE void tile(int rows, int halves, float *dst, int64_t ld, int cols, const f
                 s[r][1] = v_fma(x, p1, s[r][1]);
         }
     }
+#pragma GCC unroll 12 /* or the sums go through memory first */
     for (int r = 0; r < rows; r++)
         store_tile_row(dst + r * ld, s[r][0], s[r][1], cols, add);
 }
