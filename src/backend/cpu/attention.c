@@ -19,7 +19,7 @@ enum {
     KEYS = 144, /* of a tile; whole tiles of gemm_tile for every set */
     KEYS_OF_WIDE = 48,
     WIDE = 256,    /* heads past this size take smaller tiles, to stay in the cache */
-    QUERIES = 384, /* of a task, at most */
+    QUERIES = 384, /* of a task, at most; twice as many if bf16 */
     LINE = 32,     /* bf16 numbers of a cache line, which rows begin with */
 };
 
@@ -275,7 +275,8 @@ static void run(const task *t, float *dst, const float *q, const float *k, const
 /* Panels of a task: enough to share each copy of a tile of keys, as many as fit, yet a task or two
  * for each thread. */
 static int64_t choose_panels(const cpu_device *d, const task *t, int64_t heads) {
-    int64_t all = ceil_div(t->queries, d->k.nr), panels = least(QUERIES / d->k.nr, all);
+    int64_t all = ceil_div(t->queries, d->k.nr), most = t->bf16 ? 2 * QUERIES : QUERIES;
+    int64_t panels = least(most / d->k.nr, all);
     while (panels > 1 && (work_bytes(t, panels) > (int64_t)CPU_WORK_BYTES ||
                           ceil_div(all, panels) * heads < 2 * d->threads))
         panels--;

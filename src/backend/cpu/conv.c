@@ -229,6 +229,7 @@ static void pack_piece(void *arg, int64_t from, int64_t to, int worker) {
 static void pixel_piece(void *arg, int64_t from, int64_t to, int worker) {
     const span_work *w = arg;
     pixel_block(w->j, w->s, w->g, w->panels, from, to - from, own_of(w->j->d, worker));
+    wan_cpu_rest(w->j->d);
 }
 
 static void run_span(const conv_job *j, const conv_span *s, const out_group *g) {
