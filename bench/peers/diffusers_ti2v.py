@@ -18,6 +18,7 @@ comes from PEER if that is set, a folder that holds it; otherwise from where Pyt
 import argparse
 import json
 import os
+import resource
 import statistics
 import sys
 import time
@@ -71,9 +72,13 @@ class Job:
         if self.width % 32 or self.height % 32 or args.frames % 4 != 1:
             sys.exit("sides are multiples of 32, frames 1, 5, 9, ...")
         dit, vae, text = TINY if args.tiny else (DIT, VAE, TEXT)
-        self.dit = build(lambda: WanTransformer3DModel(**dit), args.device, 1)
-        self.vae = build(lambda: AutoencoderKLWan(**vae), args.device, 2)
-        self.umt5 = build(lambda: UMT5EncoderModel(UMT5Config(**text)), args.device, 3)
+        self.stages, self.text_dim = args.stages, text["d_model"]
+        parts = {"dit": lambda: WanTransformer3DModel(**dit), "vae": lambda: AutoencoderKLWan(**vae),
+                 "umt5": lambda: UMT5EncoderModel(UMT5Config(**text))}
+        needs = {"text": "umt5", "encode": "vae", "dit": "dit", "decode": "vae"}
+        for seed, name in enumerate(parts, 1):
+            wanted = any(needs[s] == name for s in args.stages)
+            setattr(self, name, build(parts[name], args.device, seed) if wanted else None)
         self.run_dit = torch.compile(self.dit, dynamic=False) if args.compile else self.dit
         g = torch.Generator().manual_seed(4)
         self.ids = torch.zeros(1, PADDED, dtype=torch.int64)
@@ -119,23 +124,27 @@ class Job:
             torch.cuda.synchronize()
 
     def run(self):
-        """One clip: stage -> seconds, and the frames."""
-        seconds = {}
+        """One clip: stage -> seconds, the same of the processors, and the frames."""
+        seconds, cpu = {}, {}
 
-        def timed(name, f, *values):
+        def timed(name, f, instead):
+            if name not in self.stages:
+                return instead
             self.wait()
-            begin = time.perf_counter()
-            out = f(*values)
+            begin, cpu_begin = time.perf_counter(), time.process_time()
+            out = f()
             self.wait()
-            seconds[name] = time.perf_counter() - begin
+            seconds[name], cpu[name] = time.perf_counter() - begin, time.process_time() - cpu_begin
             return out
+        noise = self.noise.to(self.device)
         with torch.no_grad():
-            begin = time.perf_counter()
-            states, first = timed("text", self.text), timed("encode", self.encode)
-            x = timed("dit", self.denoise, states, first)
-            frames = timed("decode", self.decode, x)
-            seconds["together"] = time.perf_counter() - begin
-        return seconds, frames
+            begin, cpu_begin = time.perf_counter(), time.process_time()
+            states = timed("text", self.text, torch.zeros(1, PADDED, self.text_dim, dtype=torch.bfloat16, device=self.device))
+            first = timed("encode", self.encode, noise[:, :, :1])
+            x = timed("dit", lambda: self.denoise(states, first), noise)
+            frames = timed("decode", lambda: self.decode(x), None)
+            seconds["together"], cpu["together"] = time.perf_counter() - begin, time.process_time() - cpu_begin
+        return seconds, cpu, frames
 
 
 def peak_gib(device):
@@ -147,7 +156,9 @@ def main():
     p.add_argument("--size", default="480x480", metavar="WxH")
     p.add_argument("--frames", type=int, default=81)
     p.add_argument("--steps", type=int, default=4)
-    p.add_argument("--repeat", type=int, default=3, help="timed runs (default 3)")
+    p.add_argument("--repeat", type=int, default=3, help="timed runs (default 3); 0: the first run counts")
+    p.add_argument("--stages", default=",".join(STAGES), help="those to run, with models for them only (default all)")
+    p.add_argument("--threads", type=int, help="of a CPU")
     p.add_argument("--compile", action="store_true", help="the transformer through torch.compile")
     p.add_argument("--attention", choices=("cudnn", "flash"), default="cudnn")
     p.add_argument("--cudnn-benchmark", action="store_true", help="let cuDNN try its convolutions first")
@@ -155,6 +166,9 @@ def main():
     p.add_argument("--tiny", action="store_true")
     p.add_argument("--json", metavar="FILE")
     args = p.parse_args()
+    args.stages = [s for s in STAGES if s in args.stages.split(",")]
+    if args.threads:
+        torch.set_num_threads(args.threads)
     torch.backends.cudnn.benchmark = args.cudnn_benchmark
     begin = time.perf_counter()
     job = Job(args)
@@ -163,21 +177,24 @@ def main():
     first = SDPBackend.CUDNN_ATTENTION if args.attention == "cudnn" else SDPBackend.FLASH_ATTENTION
     # cuDNN has no kernel for what carries a mask; the others stand by.
     with sdpa_kernel([first, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH], set_priority=True):
-        warm, frames = job.run()
-        runs = [job.run()[0] for _ in range(max(1, args.repeat))]
-    if tuple(frames.shape) != (args.frames, job.height, job.width, 3):
+        warm, warm_cpu, frames = job.run()
+        both = [job.run()[:2] for _ in range(args.repeat)] or [(warm, warm_cpu)]
+    runs = [b[0] for b in both]
+    if frames is not None and tuple(frames.shape) != (args.frames, job.height, job.width, 3):
         sys.exit(f"frames are {tuple(frames.shape)}")
     name = "diffusers, compiled" if args.compile else "diffusers, eager"
-    median = {s: statistics.median(r[s] for r in runs) for s in (*STAGES, "together")}
+    median, cpu = ({s: statistics.median(r[s] for r in which) for s in (*args.stages, "together")}
+                   for which in (runs, [b[1] for b in both]))
     print(f"{name}: {args.size}, {args.frames} frames, {args.steps} steps, torch {torch.__version__}, "
           f"{torch.cuda.get_device_name() if args.device.startswith('cuda') else args.device}")
     print(f"{'load':<10}{load:10.2f}\n{'first run':<10}{warm['together']:10.2f}")
-    for s in (*STAGES, "together"):
+    for s in (*args.stages, "together"):
         print(f"{s:<10}{median[s]:10.4f}")
     print(f"{'GPU memory at most':<20}{peak_gib(args.device):6.1f} GiB", flush=True)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as f:
-            json.dump({"name": name, "seconds": median, "runs": runs, "load": load, "first": warm["together"],
+            json.dump({"name": name, "seconds": median, "cpu_seconds": cpu, "runs": runs,
+                       "peak_rss": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "load": load, "first": warm["together"],
                        "gib": peak_gib(args.device), "size": args.size, "frames": args.frames, "steps": args.steps}, f, indent=1)
 
 
