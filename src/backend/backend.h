@@ -17,8 +17,8 @@ typedef struct device_options {
     logger log;  /* what was found and chosen */
 } device_options;
 
-/* What a device can do at most in a second: operations on registers alone, all threads together, and
- * bytes read and written by a copy through memory.  0: not known. */
+/* What a device can do at most in a second: operations on registers alone, all threads together,
+ * and bytes read and written by a copy through memory.  0: not known. */
 typedef struct device_peak {
     double flops, bytes;
 } device_peak;
@@ -26,9 +26,13 @@ typedef struct device_peak {
 /* What a weight is to the ops. */
 typedef enum weight_use {
     WAN_USE_MATRIX,
-    WAN_USE_TABLE,             /* of which few rows are read at a time */
-    WAN_USE_CONV,              /* [out, in, kernel...] */
-    WAN_USE_CONV_CHANNELS_LAST /* in memory [out, kernel..., in] */
+    WAN_USE_TABLE,              /* of which few rows are read at a time */
+    WAN_USE_CONV,               /* [out, in, kernel...] */
+    WAN_USE_CONV_CHANNELS_LAST, /* in memory [out, kernel..., in] */
+    /* The same for a convolution of what wan_pixel_norm_for makes, which may be placed as codes:
+     * as WAN_F8_E4M3, see struct conv. */
+    WAN_USE_CONV_OF_NORM,
+    WAN_USE_CONV_OF_NORM_CHANNELS_LAST
 } weight_use;
 
 /* Of one op, from shapes and types alone, so that a plan knows it before there is a device. */
@@ -70,9 +74,9 @@ struct backend {
     /* Those that pay on this machine, fastest first, f32 last; returns how many.  NULL: `best` is
      * the fastest worth having. */
     int (*by_speed)(precision list[4]);
-    size_t context;        /* memory of its own that a device takes beside tensors, about */
-    size_t stream_from;    /* weights of so many bytes can pass through instead of staying... */
-    int stream_slots;      /* ...through so many slots of the size of the largest */
+    size_t context;           /* memory of its own that a device takes beside tensors, about */
+    size_t stream_from;       /* weights of so many bytes can pass through instead of staying... */
+    int stream_slots;         /* ...through so many slots of the size of the largest */
     int64_t tokens_together;  /* that go through a transformer block in one piece */
     int64_t pixels_together;  /* that go through a level of the autoencoder */
     int64_t latents_together; /* latent pixels that a decode step should have at least */
@@ -106,7 +110,7 @@ struct backend {
      * has held so far, without its context.  NULL: it is the host's. */
     size_t (*available)(void *device);
     size_t (*held_most)(void *device);
-    /* Measured when called, in some hundredths of a second and up to 256 MiB.  NULL: not known. */
+    /* Measured when called, in some tenths of a second and 256 MiB.  NULL: not known. */
     device_peak (*peak)(void *device, precision p);
     /* Type of the convolutions' inputs. NULL: that of the activations. */
     dtype (*conv_input)(precision p);

@@ -78,22 +78,22 @@ typedef struct side_history {
     history time[VAE22_LEVELS];
 } side_history;
 
-static block_history block_begin(compute *c, int64_t h, int64_t w, int64_t in, int64_t out) {
-    return (block_history){wan_history_begin(c, 2, h, w, in), wan_history_begin(c, 2, h, w, out)};
+static block_history block_begin(compute *c, const res_block *b, int64_t h, int64_t w) {
+    return (block_history){wan_history_for(c, &b->conv1, h, w),
+                           wan_history_for(c, &b->conv2, h, w)};
 }
 
 /* Rows and columns of level i's blocks are h x w halved or doubled for each resampling before it.
  */
-static void histories_begin(compute *c, const vae22_side *d, bool up, int64_t h, int64_t w,
-                            side_history *s) {
-    int64_t mid = up ? d->first : d->level[d->levels - 1].out;
-    s->conv1 = wan_history_begin(c, 2, h, w, d->in);
+static void histories_begin(compute *c, const vae22_side *d, const vae22_side_weights *m, bool up,
+                            int64_t h, int64_t w, side_history *s) {
+    s->conv1 = wan_history_for(c, &m->conv1, h, w);
     for (int i = 0; up && i < 2; i++)
-        s->middle[i] = block_begin(c, h, w, mid, mid);
+        s->middle[i] = block_begin(c, &m->middle[i], h, w);
     for (int i = 0; i < d->levels; i++) {
         const vae22_level *l = &d->level[i];
         for (int j = 0; j < d->blocks; j++)
-            s->block[i][j] = block_begin(c, h, w, j ? l->out : l->in, l->out);
+            s->block[i][j] = block_begin(c, &m->level[i].block[j], h, w);
         if (up && l->temporal)
             s->time[i] = wan_history_begin(c, 2, h, w, l->out);
         if (l->resample) {
@@ -104,8 +104,8 @@ static void histories_begin(compute *c, const vae22_side *d, bool up, int64_t h,
             s->time[i] = wan_history_begin(c, 1, h, w, l->out);
     }
     for (int i = 0; !up && i < 2; i++)
-        s->middle[i] = block_begin(c, h, w, mid, mid);
-    s->head = wan_history_begin(c, 2, h, w, d->level[d->levels - 1].out);
+        s->middle[i] = block_begin(c, &m->middle[i], h, w);
+    s->head = wan_history_for(c, &m->head, h, w);
 }
 
 /* -------------------------------------------------------------------------------------- blocks */
@@ -114,14 +114,11 @@ static void histories_begin(compute *c, const vae22_side *d, bool up, int64_t h,
  * once the shortcut has been taken where it changes. */
 static tensor residual_block(compute *c, const res_block *b, tensor x, block_history *past) {
     bool changes = b->shortcut.weight.rank;
-    tensor sum = changes ? wan_conv3d(c, x, &b->shortcut, NULL) : x, h;
+    tensor sum = changes ? wan_conv3d(c, x, &b->shortcut, NULL) : x;
     size_t mark = wan_mark(c);
-    if (changes)
-        h = wan_pixel_norm_in_place(c, x, b->norm1, true);
-    else
-        h = wan_pixel_norm(c, x, b->norm1, true);
+    tensor h = wan_pixel_norm_for(c, x, b->norm1, &b->conv1, changes);
     h = wan_conv3d(c, h, &b->conv1, &past->conv1);
-    h = wan_pixel_norm_in_place(c, h, b->norm2, true);
+    h = wan_pixel_norm_for(c, h, b->norm2, &b->conv2, true);
     wan_conv3d_add(c, sum, h, &b->conv2, &past->conv2);
     wan_release(c, mark);
     return sum;
@@ -129,8 +126,9 @@ static tensor residual_block(compute *c, const res_block *b, tensor x, block_his
 
 /* Rows [index * n, (index + 1) * n) of a convolution's outputs. */
 static conv part_of(const conv *w, int64_t index, int64_t n) {
-    return (conv){wan_slice(w->weight, index * n, n), wan_slice(w->bias, index * n, n),
-                  w->channels_last};
+    return (conv){.weight = wan_slice(w->weight, index * n, n),
+                  .bias = wan_slice(w->bias, index * n, n),
+                  .channels_last = w->channels_last};
 }
 
 /* Full attention inside each frame, one head; in place. */
@@ -241,7 +239,7 @@ vae22_decoder *wan_vae22_decode_begin(vae22 *m, compute *c, int64_t frames, int6
     d->h = h;
     d->w = w;
     if (frames > 1)
-        histories_begin(c, &m->cfg.decoder, true, h, w, &d->past);
+        histories_begin(c, &m->cfg.decoder, &m->w.decoder, true, h, w, &d->past);
     return d;
 }
 
@@ -358,8 +356,8 @@ tensor wan_vae22_encode(vae22 *m, compute *c, tensor pixels) {
     size_t mark = wan_mark(c);
     encoder e = {.m = m};
     if (frames > 1)
-        histories_begin(c, &g->encoder, false, pixels.dim[2] / g->patch, pixels.dim[3] / g->patch,
-                        &e.past);
+        histories_begin(c, &g->encoder, &m->w.encoder, false, pixels.dim[2] / g->patch,
+                        pixels.dim[3] / g->patch, &e.past);
     encode_group(c, &e, latents, 0, pixels, 0, 1);
     for (int64_t f = 1; f < frames; f += group)
         encode_group(c, &e, latents, (f - 1) / group + 1, pixels, f, group);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model/vae22_weights.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -33,9 +34,9 @@ static const conv_binding side_rows[] = {
 #define AT(field) offsetof(res_block, field)
 static const conv_binding block_rows[] = {
     { { "residual.0.gamma", AT(norm1),    BIND_BARE, S_IN,  S_NONE, false }, 0, 0 },
-    { { "residual.2",       AT(conv1),    BIND_CONV, S_OUT, S_IN,   false }, 3, 3 },
+    { { "residual.2",       AT(conv1),    BIND_CONV_OF_NORM, S_OUT, S_IN, false }, 3, 3 },
     { { "residual.3.gamma", AT(norm2),    BIND_BARE, S_OUT, S_NONE, false }, 0, 0 },
-    { { "residual.6",       AT(conv2),    BIND_CONV, S_OUT, S_OUT,  false }, 3, 3 },
+    { { "residual.6",       AT(conv2),    BIND_CONV_OF_NORM, S_OUT, S_OUT, false }, 3, 3 },
     { { "shortcut",         AT(shortcut), BIND_CONV, S_OUT, S_IN,   false }, 1, 1 },
 };
 #undef AT
@@ -52,6 +53,7 @@ typedef struct opening {
     const store *s;
     const vae22_config *g;
     error *err;
+    bool exact; /* no codes: in the encoder, whose result conditions a whole clip */
 } opening;
 
 static wan_status check_conv(const opening *o, const char *prefix, const conv_binding *row,
@@ -76,18 +78,47 @@ static wan_status bind_rows(const opening *o, const char *prefix, const conv_bin
                             size_t count, const int64_t *sizes, void *base) {
     wan_status status = WAN_OK;
     for (size_t i = 0; !status && i < count; i++) {
-        status = wan_bind(o->b, prefix, &rows[i].row, 1, sizes, base, o->err);
-        if (!status && rows[i].row.kind == BIND_CONV)
+        binding row = rows[i].row;
+        bool of_norm = row.kind == BIND_CONV_OF_NORM;
+        if (of_norm && o->exact)
+            row.kind = BIND_CONV;
+        status = wan_bind(o->b, prefix, &row, 1, sizes, base, o->err);
+        if (!status && (of_norm || row.kind == BIND_CONV))
             status = check_conv(o, prefix, &rows[i],
                                 (const conv *)((const char *)base + rows[i].row.offset));
     }
     return status;
 }
 
+/* What the codes of w's inputs count, from the gains of their norm. */
+static wan_status set_code(const opening *o, const char *prefix, const char *gain, conv *w) {
+    char name[160];
+    snprintf(name, sizeof name, "%s%s", prefix, gain);
+    const stored *t = w->code > 0 ? wan_store_find(o->s, name) : NULL;
+    if (!t)
+        return WAN_OK;
+    int64_t n = w->weight.dim[1];
+    float *gains = malloc((size_t)n * sizeof *gains), most = 0;
+    if (!gains)
+        return wan_fail(o->err, WAN_E_MEMORY, "%s: no memory to look at %s", t->file, t->source);
+    wan_stored_read(t, gains, 0, n);
+    for (int64_t i = 0; i < n; i++)
+        most = fmaxf(most, fabsf(gains[i]));
+    free(gains);
+    w->code = wan_code_scale(n, most);
+    return WAN_OK;
+}
+
 static wan_status bind_block(const opening *o, const char *prefix, int64_t in, int64_t out,
                              res_block *b) {
     const int64_t sizes[S_COUNT] = {[S_IN] = in, [S_OUT] = out};
-    return bind_rows(o, prefix, block_rows, COUNT(block_rows) - (in == out ? 1 : 0), sizes, b);
+    wan_status status =
+        bind_rows(o, prefix, block_rows, COUNT(block_rows) - (in == out ? 1 : 0), sizes, b);
+    if (!status)
+        status = set_code(o, prefix, block_rows[0].row.name, &b->conv1);
+    if (!status)
+        status = set_code(o, prefix, block_rows[2].row.name, &b->conv2);
+    return status;
 }
 
 /* `list` names the list of levels, and again the list of blocks inside one. */
@@ -146,11 +177,12 @@ static wan_status bind_statistics(const opening *o, vae22_weights *w) {
 
 wan_status wan_vae22_weights_bind(vae22_weights *w, binder *b, const store *s,
                                   const vae22_config *g, error *err) {
-    opening o = {.b = b, .s = s, .g = g, .err = err};
+    opening o = {.b = b, .s = s, .g = g, .err = err, .exact = true};
     const int64_t sizes[S_COUNT] = {[S_Z] = g->z, [S_2Z] = 2 * g->z};
     wan_status status = bind_rows(&o, "", top_rows, COUNT(top_rows), sizes, w);
     if (!status)
         status = bind_side(&o, "encoder", "downsamples", &g->encoder, &w->encoder);
+    o.exact = false;
     if (!status)
         status = bind_side(&o, "decoder", "upsamples", &g->decoder, &w->decoder);
     return status ? status : bind_statistics(&o, w);

@@ -2,6 +2,7 @@
 #include "tensor/conv_ops.h"
 
 #include <assert.h>
+#include <math.h>
 
 #include "backend/backend.h"
 
@@ -18,8 +19,10 @@ static bool is_frames(const compute *c, tensor t) {
     return (t.type == WAN_F32 || t.type == c->act) && t.rank == 4 && wan_elements(t) > 0;
 }
 
-/* What a convolution multiplies. */
-static bool is_input(const compute *c, tensor t) {
+/* What w multiplies. */
+static bool is_input(const compute *c, const conv *w, tensor t) {
+    if (t.rank == 4 && w->code > 0)
+        return t.type == WAN_F8_E4M3 && w->weight.type == WAN_F8_E4M3 && wan_elements(t) > 0;
     return is_frames(c, t) || (t.type == c->conv_in && t.rank == 4 && wan_elements(t) > 0);
 }
 
@@ -66,6 +69,13 @@ history wan_history_begin(compute *c, int64_t k, int64_t h, int64_t w, int64_t i
     return (history){.frames = wan_new(c, c->conv_in, WAN_DIMS(k, h, w, in))};
 }
 
+history wan_history_for(compute *c, const conv *of, int64_t h, int64_t w) {
+    dtype type = of->code > 0 ? WAN_F8_E4M3 : c->conv_in;
+    int64_t in = of->weight.dim[1], kt = of->weight.dim[2];
+    assert(of->weight.rank == 5);
+    return (history){.frames = wan_new(c, type, WAN_DIMS(kt - 1, h, w, in))};
+}
+
 /* Moves on: the last frames of history and x become the history. */
 static void remember(compute *c, history *past, tensor x) {
     if (!past || !past->frames.rank)
@@ -90,7 +100,7 @@ static double taps_in_time(int64_t out_frames, int64_t kt, int stride, int64_t b
 
 static void conv_over_time(compute *c, tensor dst, tensor x, const conv *w, history *past,
                            int stride, bool add) {
-    assert(is_input(c, x) && is_frames(c, dst) && is_conv(w, 5, x.dim[3]));
+    assert(is_input(c, w, x) && is_frames(c, dst) && is_conv(w, 5, x.dim[3]));
     assert(dst.dim[1] == x.dim[1] && dst.dim[2] == x.dim[2]);
     size_t mark = wan_mark(c);
     x = rounded(c, x);
@@ -163,7 +173,7 @@ static int64_t resized(int64_t n, resample r) {
 }
 
 static void conv_in_frame(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add) {
-    assert(is_input(c, x) && is_frames(c, dst) && is_conv(w, 4, x.dim[3]));
+    assert(is_input(c, w, x) && is_frames(c, dst) && is_conv(w, 4, x.dim[3]));
     const int64_t *k = w->weight.dim + 2;
     assert(k[0] == k[1] && (k[0] == 3 || (k[0] == 1 && r == WAN_SAME)));
     assert(dst.dim[0] == x.dim[0] && dst.dim[3] == w->weight.dim[0]);
@@ -211,6 +221,25 @@ tensor wan_pixel_norm_in_place(compute *c, tensor x, tensor gain, bool silu) {
         dst.type = c->conv_in;
     assert(wan_bytes(dst) <= wan_bytes(x));
     pixel_norm(c, dst, x, gain, silu);
+    return dst;
+}
+
+float wan_code_scale(int64_t channels, float gain) {
+    float most = sqrtf((float)channels) * fminf(fmaxf(gain, 1e-20f), 1e20f);
+    int above;
+    frexpf(448 / most, &above); /* 448 / most < 2^above */
+    return ldexpf(1, above - 1);
+}
+
+tensor wan_pixel_norm_for(compute *c, tensor x, tensor gain, const conv *next, bool may_go) {
+    if (next->code <= 0)
+        return may_go ? wan_pixel_norm_in_place(c, x, gain, true)
+                      : wan_pixel_norm(c, x, gain, true);
+    assert(is_frames(c, x) && gain.type == WAN_F32 && wan_elements(gain) == x.dim[3]);
+    tensor dst = wan_new(c, WAN_F8_E4M3, 4, x.dim);
+    count(c, 0, (double)wan_bytes(x) + wan_bytes(dst));
+    if (wan_ready(c))
+        c->be->op.conv.pixel_codes(c, dst, x, gain, next->code);
     return dst;
 }
 

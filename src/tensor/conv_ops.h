@@ -13,7 +13,16 @@ typedef struct conv {
     tensor weight; /* [out, in, kt, kh, kw] or [out, in, kh, kw], as stored, any plain float type */
     tensor bias;   /* f32 [out], or no tensor */
     bool channels_last; /* in memory a weight is [out, kt, kh, kw, in] */
+    float code; /* above 0: weight and inputs are codes of WAN_F8_E4M3, inputs so many times their
+                   value; see wan_pixel_norm_for */
 } conv;
+
+/* The largest power of two for which no result of a norm over so many channels, with gains up to
+ * `gain`, passes what E4M3 can hold: a result is at most sqrt(channels) * gain, which is what one
+ * channel gets if all others are zero.  An ordinary one is then around 448 / sqrt(channels), 14 or
+ * more, and codes are as exact down to a thousandth of that: half a sixteenth at most, 2.6 percent
+ * in the mean.  Nothing is measured while a model runs, nothing saturates. */
+float wan_code_scale(int64_t channels, float gain);
 
 /* What a 2-D convolution does to the size: nearest x2 before it, or stride 2 with one zero column
  * right and one zero row at the bottom. */
@@ -30,6 +39,8 @@ typedef struct history {
 
 /* `frames` from scratch and nothing held. */
 history wan_history_begin(compute *c, int64_t k, int64_t h, int64_t w, int64_t in);
+/* The kt - 1 frames of h x w that `of` has to keep of its inputs. */
+history wan_history_for(compute *c, const conv *of, int64_t h, int64_t w);
 
 /* Causal in time, zero padded in space: x [T, H, W, in] -> [T, H, W, out].  `past` has kt - 1
  * frames and moves on; NULL where kt = 1, or at a clip that comes in one piece. */
@@ -54,6 +65,9 @@ void wan_conv2d_add(compute *c, tensor sum, tensor x, const conv *w, resample r)
 tensor wan_pixel_norm(compute *c, tensor x, tensor gain, bool silu);
 /* The same in x's memory, of which a narrower result takes the front. */
 tensor wan_pixel_norm_in_place(compute *c, tensor x, tensor gain, bool silu);
+/* With SiLU, as what `next` multiplies: codes where it has codes; else in x's memory if x may go.
+ */
+tensor wan_pixel_norm_for(compute *c, tensor x, tensor gain, const conv *next, bool may_go);
 
 /* The DupUp shortcut (vae.md 2.3) to `out` channels: factors ft in time and fs in space; a clip's
  * first frame gives one, not ft. */
@@ -94,6 +108,9 @@ typedef struct conv_ops {
     void (*conv2d)(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add);
     /* dst may lie where x does */
     void (*pixel_norm)(compute *c, tensor dst, tensor x, tensor gain, bool silu);
+    /* With SiLU, `code` times as large, to WAN_F8_E4M3 apart from x.  NULL where `place` makes no
+     * codes. */
+    void (*pixel_codes)(compute *c, tensor dst, tensor x, tensor gain, float code);
     void (*dup_up)(compute *c, tensor dst, tensor x, int ft, int fs, int drop);
     void (*avg_down)(compute *c, tensor dst, tensor x, int ft, int fs, int pad);
     void (*copy)(compute *c, tensor dst, tensor src); /* may overlap */

@@ -299,7 +299,14 @@ static wan_status bind_matrix(binder *b, const stored *t, tensor want, weight_us
     return s == WAN_OK ? bind_scales(b, t, l, err) : s;
 }
 
-static wan_status bind_kernel(binder *b, const stored *t, tensor want, conv *k, error *err) {
+static weight_use use_of(bool of_norm, bool last) {
+    if (of_norm)
+        return last ? WAN_USE_CONV_OF_NORM_CHANNELS_LAST : WAN_USE_CONV_OF_NORM;
+    return last ? WAN_USE_CONV_CHANNELS_LAST : WAN_USE_CONV;
+}
+
+static wan_status bind_kernel(binder *b, const stored *t, tensor want, bool of_norm, conv *k,
+                              error *err) {
     if (wan_dtype(t->t.type)->block != 1 || !is_number(t->t.type))
         return wrong_type(t, "a convolution", err);
     if (t->scale)
@@ -308,8 +315,9 @@ static wan_status bind_kernel(binder *b, const stored *t, tensor want, conv *k, 
     if (!fits_conv(t->t, want.dim[0], want.dim[1], &as))
         return wrong_shape(t, want, " and a kernel", err);
     k->channels_last = t->channels_last;
-    return put(b, t, as, k->channels_last ? WAN_USE_CONV_CHANNELS_LAST : WAN_USE_CONV, &k->weight,
-               err);
+    wan_status s = put(b, t, as, use_of(of_norm, k->channels_last), &k->weight, err);
+    k->code = of_norm && b->c->planned->placed_type && k->weight.type == WAN_F8_E4M3 ? 1 : 0;
+    return s;
 }
 
 /* ---------------------------------------------------------------------------------------------------------
@@ -320,7 +328,7 @@ static wan_status bind_weight(binder *b, const char *prefix, const binding *r, t
     char name[NAME_ROOM];
     linear *l = field;
     conv *k = field;
-    bool is_conv = r->kind == BIND_CONV;
+    bool of_norm = r->kind == BIND_CONV_OF_NORM, is_conv = of_norm || r->kind == BIND_CONV;
     wan_status s = compose(b, prefix, r->name, ".weight", name, err);
     if (s != WAN_OK)
         return s;
@@ -331,7 +339,7 @@ static wan_status bind_weight(binder *b, const char *prefix, const binding *r, t
         s = missing(b, name, want, is_conv ? &k->weight : &l->weight, err);
     else
         s = is_conv
-                ? bind_kernel(b, t, want, k, err)
+                ? bind_kernel(b, t, want, of_norm, k, err)
                 : bind_matrix(b, t, want,
                               t->scale || r->kind != BIND_TABLE ? WAN_USE_MATRIX : WAN_USE_TABLE, l,
                               err);

@@ -15,7 +15,8 @@ typedef enum bind_kind {
     BIND_TABLE,        /* the same, for wan_embed */
     BIND_VECTOR, /* tensor f32: NAME.weight, as many elements as a * b (b 0: a), any leading ones */
     BIND_BARE,   /* the same, for a tensor called NAME itself */
-    BIND_CONV    /* conv: NAME.weight [a, b, ...any kernel], NAME.bias [a] */
+    BIND_CONV,   /* conv: NAME.weight [a, b, ...any kernel], NAME.bias [a] */
+    BIND_CONV_OF_NORM /* the same, of wan_pixel_norm_for alone: may become codes */
 } bind_kind;
 
 typedef struct binding {

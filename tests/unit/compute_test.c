@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Scratch, sticky errors, cancelling, tracing, and that a plan counts what a run does. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -171,8 +172,46 @@ static void plan_equals_run(void **state) {
     wan_compute_close(&c);
 }
 
+/* In a plan: a norm's result has the type that the next convolution multiplies, and its history. */
+static void codes_go_where_they_are_wanted(void **state) {
+    (void)state;
+    compute c = wan_compute_dry();
+    tensor x = wan_new(&c, WAN_F32, WAN_DIMS(2, 4, 6, 32)),
+           gain = wan_new(&c, WAN_F32, WAN_DIMS(32));
+    conv plain = {.weight = wan_new(&c, WAN_F32, WAN_DIMS(16, 32, 3, 3, 3))}, coded = plain;
+    coded.weight.type = WAN_F8_E4M3;
+    coded.code = wan_code_scale(32, 1);
+    assert_int_equal(wan_pixel_norm_for(&c, x, gain, &plain, false).type, WAN_F32);
+    tensor codes = wan_pixel_norm_for(&c, x, gain, &coded, false);
+    assert_int_equal(codes.type, WAN_F8_E4M3);
+    history past = wan_history_for(&c, &coded, 4, 6), other = wan_history_for(&c, &plain, 4, 6);
+    assert_int_equal(past.frames.type, WAN_F8_E4M3);
+    assert_int_equal(other.frames.type, WAN_F32);
+    assert_int_equal(past.frames.dim[0], 2);
+    assert_int_equal(past.frames.dim[3], 32);
+    tensor y = wan_conv3d(&c, codes, &coded, &past);
+    assert_int_equal(y.type, WAN_F32);
+    assert_int_equal(y.dim[3], 16);
+    assert_int_equal(past.held, 2);
+    assert_int_equal(c.err.code, WAN_OK);
+}
+
+static void nothing_passes_the_largest_code(void **state) {
+    (void)state;
+    for (int64_t n = 16; n <= 1024; n += 16)
+        for (float gain = 1e-3f; gain < 1e3f; gain *= 1.7f) {
+            float most = wan_code_scale(n, gain) * sqrtf((float)n) * gain;
+            assert_true(most <= 448 && most > 223.9f);
+        }
+    assert_true(wan_code_scale(1024, 1) == 8);
+    assert_true(wan_code_scale(256, 0) > 0 && isfinite(wan_code_scale(256, 0)));
+    assert_true(wan_code_scale(256, INFINITY) > 0 && wan_code_scale(256, NAN) > 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(codes_go_where_they_are_wanted),
+        cmocka_unit_test(nothing_passes_the_largest_code),
         cmocka_unit_test(backends_are_found),
         cmocka_unit_test(no_threads_is_an_error),
         cmocka_unit_test(too_much_scratch_is_an_error),

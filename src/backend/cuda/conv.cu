@@ -55,7 +55,8 @@ size_t wan_cuda_conv_workspace(const compute *c, tensor dst, tensor x, const con
 
 /* What all convolutions have in common; false where the tensors' types do not fit together. */
 static bool begin(compute *c, conv_args *a, tensor dst, tensor x, const conv *w, bool add) {
-    if (x.type != dst.type || x.type != w->weight.type) {
+    bool codes = w->code > 0 && x.type == WAN_F8_E4M3;
+    if (dst.type != (codes ? WAN_F16 : x.type) || x.type != w->weight.type) {
         wan_fail(&c->err, WAN_E_TYPE, "cuda: no convolution of %s by %s into %s",
                  wan_dtype(x.type)->name, wan_dtype(w->weight.type)->name,
                  wan_dtype(dst.type)->name);
@@ -65,6 +66,10 @@ static bool begin(compute *c, conv_args *a, tensor dst, tensor x, const conv *w,
     a->x = x.data;
     a->bias = w->bias.data ? (const float *)wan_cuda_weight(c, w->bias) : NULL;
     a->weight = wan_cuda_weight(c, w->weight);
+    if (codes) {
+        a->scale = (const float *)((const char *)a->weight + wan_bytes(w->weight));
+        a->unit = 1 / w->code;
+    }
     a->dst = dst.data;
     a->frames_in = x.dim[0];
     a->height = x.dim[1];

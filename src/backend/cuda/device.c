@@ -2,6 +2,7 @@
 /* The device: memory, weights, and the table of ops. */
 #include "backend/cuda/device.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -215,9 +216,36 @@ static wan_status device_check(void *device, error *err) {
 
 /* ------------------------------------------------------------------------------------ weights */
 
+/* Plans know no device: where all are alike, one will do. */
+static bool all_hopper(void) {
+    static atomic_int known; /* 0: not yet, 1: no, 2: yes */
+    int n = 0, major = 0, minor = 0;
+    if (!known) {
+        bool all = cudaGetDeviceCount(&n) == cudaSuccess && n > 0;
+        for (int i = 0; i < n && all; i++)
+            all = !cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, i) &&
+                  !cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, i) &&
+                  major == 9 && minor == 0;
+        known = all ? 2 : 1;
+    }
+    return known == 2;
+}
+
+/* conv_sm90.cu takes codes of such a convolution. */
+static bool takes_codes(tensor kernel) {
+    int64_t taps = 1;
+    for (int i = 2; i < kernel.rank; i++)
+        taps *= kernel.dim[i];
+    return kernel.dim[0] % 8 == 0 && kernel.dim[1] % 16 == 0 && kernel.dim[1] <= 1024 &&
+           taps <= 27 && all_hopper();
+}
+
 static dtype placed_type(precision p, tensor host, weight_use use) {
     if (use == WAN_USE_MATRIX || use == WAN_USE_TABLE)
         return host.type;
+    if (p == WAN_PRECISION_FP8 && takes_codes(host) &&
+        (use == WAN_USE_CONV_OF_NORM || use == WAN_USE_CONV_OF_NORM_CHANNELS_LAST))
+        return WAN_F8_E4M3;
     return p == WAN_PRECISION_F32 ? WAN_F32 : WAN_F16;
 }
 
@@ -246,9 +274,9 @@ static bool stays(whole_device *w, tensor host, weight_use use, error *err) {
 
 static void pack_conv(whole_device *w, tensor t, tensor host, weight_use use, error *err) {
     void *stored = device_alloc(w, wan_bytes(host), err);
+    bool last = use == WAN_USE_CONV_CHANNELS_LAST || use == WAN_USE_CONV_OF_NORM_CHANNELS_LAST;
     if (stored && !wan_cuda_upload(w->upload, w->d.stream, stored, host.data, wan_bytes(host), err))
-        wan_cuda_status(wan_cuda_pack_conv(t.data, t.type, stored, host,
-                                           use == WAN_USE_CONV_CHANNELS_LAST, w->d.stream),
+        wan_cuda_status(wan_cuda_pack_conv(t.data, t.type, stored, host, last, w->d.stream),
                         "pack a convolution", err);
     device_free(w, stored, wan_bytes(host));
 }
@@ -259,7 +287,8 @@ static tensor device_place(void *device, tensor host, weight_use use, error *err
     if (!stays(w, host, use, err) || err->code)
         return t;
     t.type = placed_type(w->d.precision, host, use);
-    t.data = device_alloc(device, wan_bytes(t), err);
+    size_t scales = use >= WAN_USE_CONV && t.type == WAN_F8_E4M3 ? t.dim[0] * sizeof(float) : 0;
+    t.data = device_alloc(device, wan_bytes(t) + scales, err);
     if (!t.data)
         return t;
     if (use == WAN_USE_MATRIX || use == WAN_USE_TABLE)
@@ -408,6 +437,7 @@ static const backend cuda = {
                     .conv3d = wan_cuda_conv3d,
                     .conv2d = wan_cuda_conv2d,
                     .pixel_norm = wan_cuda_pixel_norm,
+                    .pixel_codes = wan_cuda_pixel_codes,
                     .dup_up = wan_cuda_dup_up,
                     .avg_down = wan_cuda_avg_down,
                     .copy = wan_cuda_copy,
