@@ -5,7 +5,7 @@
 #include "backend/cpu/kernels_words_neon.h"
 #include "tensor/quants.h"
 
-enum { MR = 12, BF16_MR = 12, INT8_MR = 6 };
+enum { MR = 12, BF16_MR = 10, INT8_MR = 6 };
 
 /* clang-format off */
 typedef uint8x16_t codes;

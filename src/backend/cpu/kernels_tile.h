@@ -7,17 +7,31 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE void store_tile_row(float *dst, vec s0, vec s1, int cols, bool add) {
+static __attribute__((noinline)) void store_part(int rows, float *dst, int64_t ld, int cols,
+                                                 const float *sums, bool add) {
+    for (int r = 0; r < rows; r++, dst += ld, sums += NR)
+        for (int j = 0; j < cols; j++)
+            dst[j] = add ? dst[j] + sums[j] : sums[j];
+}
+
+/* Sums of whole rows go straight from registers.  Every loop over rows, here and in a tile, must be
+ * unrolled for good, or the sums live in memory meanwhile. */
+INLINE void store_tile(int rows, float *dst, int64_t ld, int cols, vec (*s)[2], bool add) {
     if (cols == NR) {
-        v_store(dst, add ? v_add(v_load(dst), s0) : s0);
-        v_store(dst + LANES, add ? v_add(v_load(dst + LANES), s1) : s1);
+#pragma GCC unroll 12
+        for (int r = 0; r < rows; r++, dst += ld) {
+            v_store(dst, add ? v_add(v_load(dst), s[r][0]) : s[r][0]);
+            v_store(dst + LANES, add ? v_add(v_load(dst + LANES), s[r][1]) : s[r][1]);
+        }
         return;
     }
-    for (int at = 0; at < cols; at += LANES) {
-        int n = cols - at < LANES ? cols - at : LANES;
-        vec s = at ? s1 : s0;
-        v_store_part(dst + at, add ? v_add(v_load_part(dst + at, n), s) : s, n);
+    float sums[CPU_MR_MAX * NR];
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++) {
+        v_store(sums + r * NR, s[r][0]);
+        v_store(sums + r * NR + LANES, s[r][1]);
     }
+    store_part(rows, dst, ld, cols, sums, add);
 }
 
 /* One case for each number of rows; the ones past a tile's are never asked for and vanish. */

@@ -1,15 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* kernels_vector.h - the vector kernels, written once.
  * An instruction set's file defines the words below for its registers, includes this, and fills the
- * table: vec, LANES        a register of floats and how many MR, NR            the tile; NR = 2
- * LANES, and 2 MR sums + 3 fit the registers v_zero v_set v_load v_store v_load_part v_store_part
- * (n < LANES) v_add v_sub v_mul v_div v_max (b when a is NaN) v_fma (a b + c) v_fnma (c - a b)
- * v_round v_below (x < limit ? a : b)   v_unless_below (x < limit ? 0 : a)   v_power (2^n for whole
- * n, -126..127) v_even v_odd v_swap (within pairs)   v_fmaddsub (a b - c, a b + c) v_from_f16
- * v_from_bf16 v_from_i8 (from memory) transpose_words (kernels_transpose.h) the words of
- * kernels_unpack.h v_set_pair v_low v_high b_store (kernels_bf16.h, with BF16_MR) wide, w_zero w_add (sum += x)
- * w_add_square w_total: sums in double Results depend on the values alone, not on where in a row
- * they stand. */
+ * table:
+ *   vec, LANES     a register of floats and how many
+ *   MR, NR         the tile; NR = 2 LANES, and 2 MR sums + 3 fit the registers
+ *   v_zero v_set v_load v_store v_load_part v_store_part (n < LANES)
+ *   v_add v_sub v_mul v_div v_max (NaN when b is)   v_fma (a b + c)   v_fnma (c - a b)   v_round
+ *   v_below        x < limit ? a : b
+ *   v_unless_below x < limit ? 0 : a
+ *   v_power        2^n for whole n, -126..127
+ *   v_even v_odd v_swap (within pairs)   v_fmaddsub (a b - c, a b + c)
+ *   v_from_f16 v_from_bf16 v_from_i8 (from memory)
+ *   v_set_pair v_low v_high b_store (kernels_bf16.h, with BF16_MR)
+ *   wide, w_zero w_add (sum += x) w_add_square w_total: sums in double
+ *   transpose_words (kernels_transpose.h) and the words of kernels_unpack.h
+ * Results depend on the values alone, not on where in a row they stand. */
 #ifndef WAN_BACKEND_CPU_KERNELS_VECTOR_H
 #define WAN_BACKEND_CPU_KERNELS_VECTOR_H
 
@@ -23,10 +28,12 @@
 INLINE void tile(int rows, int halves, float *dst, int64_t ld, int cols, const float *const *a,
                  int64_t k, const float *panel, bool add) {
     vec s[MR][2];
+#pragma GCC unroll 12
     for (int r = 0; r < rows; r++)
         s[r][0] = s[r][1] = v_zero();
     for (int64_t i = 0; i < k; i++) {
         vec p0 = v_load(panel + i * NR), p1 = halves == 2 ? v_load(panel + i * NR + LANES) : p0;
+#pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
             vec x = v_set(a[r][i]);
             s[r][0] = v_fma(x, p0, s[r][0]);
@@ -34,26 +41,27 @@ INLINE void tile(int rows, int halves, float *dst, int64_t ld, int cols, const f
                 s[r][1] = v_fma(x, p1, s[r][1]);
         }
     }
-#pragma GCC unroll 12 /* or the sums go through memory first */
-    for (int r = 0; r < rows; r++)
-        store_tile_row(dst + r * ld, s[r][0], s[r][1], cols, add);
+    store_tile(rows, dst, ld, cols, s, add);
 }
 
 INLINE void tile_columns(int rows, float *dst, int64_t ld, const float *a, int64_t lda, int64_t k,
                          const float *panel) {
     vec s[MR][2];
+#pragma GCC unroll 12
     for (int r = 0; r < rows; r++) {
         s[r][0] = v_load(dst + r * ld);
         s[r][1] = v_load(dst + r * ld + LANES);
     }
     for (int64_t i = 0; i < k; i++) {
         vec p0 = v_load(panel + i * NR), p1 = v_load(panel + i * NR + LANES);
+#pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
             vec x = v_set(a[i * lda + r]);
             s[r][0] = v_fma(x, p0, s[r][0]);
             s[r][1] = v_fma(x, p1, s[r][1]);
         }
     }
+#pragma GCC unroll 12
     for (int r = 0; r < rows; r++) {
         v_store(dst + r * ld, s[r][0]);
         v_store(dst + r * ld + LANES, s[r][1]);
