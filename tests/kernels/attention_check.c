@@ -80,6 +80,21 @@ CHECK(softmax_bf16) {
                "a sum of NaN is %g", (double)state[CPU_NR_MAX + j]);
 }
 
+/* What a CPU in bf16 makes of its operands: q is scaled first, to logits in units of ln 2. */
+static void round_operands(check *t, float *q, int64_t queries, float *k, float *v, int64_t keys,
+                           float scale) {
+    float by = scale * 1.44269504f;
+    if (!t->k || attention_unit(t) <= 0)
+        return;
+    for (int64_t i = 0; i < queries; i++)
+        q[i] *= by;
+    round_floats(WAN_BF16, q, queries);
+    for (int64_t i = 0; i < queries; i++)
+        q[i] /= by;
+    round_floats(WAN_BF16, k, keys);
+    round_floats(WAN_BF16, v, keys);
+}
+
 static void attention_case(check *t, attention_shape s) {
     size_t mark = wan_mark(t->c);
     int64_t width = s.heads * s.size, reach = s.queries > s.keys ? s.queries : s.keys;
@@ -95,6 +110,7 @@ static void attention_case(check *t, attention_shape s) {
         a.bias = new_f32(t, WAN_DIMS(s.heads, 2 * reach - 1), NORMAL, &hb);
     }
     int64_t n = s.queries * width;
+    round_operands(t, hq, n, hk, hv, s.keys * width, a.scale);
     double *want = host_alloc(t, sizeof *want * (size_t)n),
            *tol = host_alloc(t, sizeof *tol * (size_t)n);
     double *weight = host_alloc(t, sizeof *weight * (size_t)s.keys);

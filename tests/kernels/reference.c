@@ -107,9 +107,8 @@ double reference_dot(const float *x, rounding rx, const float *w, rounding rw, d
     return want;
 }
 
-/* How far the operands of attention's products are rounded: as activations are, but that a CPU,
- * whose activations are f32, does it on the way. */
-static double attention_unit(const check *t) {
+/* A CPU's activations are f32: it rounds on the way. */
+double attention_unit(const check *t) {
     precision p = t->c->precision;
     if (!t->k)
         return unit_of(t->c->act);
@@ -117,12 +116,13 @@ static double attention_unit(const check *t) {
 }
 
 /* The tolerance follows an error `off` of every logit: each weight is off by the factor exp(2 off).
- * A CPU's exp of weights that become bf16 is as good as logits with that error. */
+ * Of a CPU it is known what q, k and v become, so they come rounded; its exp of weights that become
+ * bf16 is as good as logits with the error that `off` starts with. */
 void reference_attention(const check *t, const attention_shape *s, const float *q, const float *k,
                          const float *v, const float *bias, float scale, double *weight,
                          double *want, double *tol) {
     double unit = attention_unit(t);
-    rounding input = {t->rows == WAN_F32 ? unit : 0, 0}, share = {unit, 0};
+    rounding input = {t->rows == WAN_F32 && !t->k ? unit : 0, 0}, share = {unit, 0};
     int64_t width = s->heads * s->size;
     double top = -INFINITY, all = 0, off = t->k && unit > 0 ? 0x1p-13 : 0;
     for (int64_t i = 0; i < s->keys; i++) {
