@@ -6,23 +6,10 @@
 
 #include <string.h>
 
-static_assert(2 * sizeof(float) * CONV_CHUNK * CONV_TAPS * CPU_NR_MAX <= CONV_OWN, "pack space");
+enum { ROW = CONV_CHUNK * CONV_TAPS };
 
-/* to += lines, `stride` apart, of the stored taps that one virtual tap sums. */
-static void sum_taps(const conv_job *j, float *to, const float *lines, int64_t stride, int64_t kw,
-                     int y, int x) {
-    int nr = j->d->k.nr;
-    for (int a = 0; a < j->down.count[y]; a++)
-        for (int b = 0; b < j->across.count[x]; b++) {
-            const float *line =
-                lines + ((j->down.from[y] + a) * kw + j->across.from[x] + b) * stride;
-            if (a + b == 0)
-                memcpy(to, line, (size_t)nr * sizeof *to);
-            else
-                for (int i = 0; i < nr; i++)
-                    to[i] += line[i];
-        }
-}
+static_assert(sizeof(float) * ROW * (CPU_NR_MAX + 2) <= CONV_OWN, "pack space");
+static_assert(CONV_SEGMENT % CONV_CHUNK == 0, "what is packed together lies together");
 
 /* Where channel c (from the span's first) of a tap lies in the panel, in lines of nr. */
 static int64_t line_of(const conv_job *j, const conv_span *s, int64_t tap, int64_t c) {
@@ -33,72 +20,57 @@ static int64_t line_of(const conv_job *j, const conv_span *s, int64_t tap, int64
     return part * conv_taps(j) + tap * size + c - part;
 }
 
-/* Two lines of nr become pairs. */
-static void pair_lines(const cpu_kernels *k, uint16_t *to, const float *two) {
-    uint16_t half[2 * CPU_NR_MAX];
-    k->to_bf16(half, two, 2 * k->nr);
-    for (int i = 0; i < k->nr; i++) {
-        to[2 * i] = half[i];
-        to[2 * i + 1] = half[k->nr + i];
-    }
-}
-
-/* Channels [from, from + count) of an output channel, all taps: in the order that they lie in. */
+/* Channels [from, from + count) of an output channel, all stored taps: [tap, channel]. */
 static void unpack_kernel(const conv_job *j, float *row, int64_t out, int64_t from, int64_t count,
-                          int64_t kernel) {
+                          int64_t kernel, float *own) {
+    const cpu_kernels *k = &j->d->k;
     const tensor *w = &j->w->weight;
     int64_t size = wan_dtype(w->type)->bytes;
     const char *first = (const char *)w->data + out * j->in * kernel * size;
-    if (!j->w->channels_last)
-        wan_cpu_unpack(&j->d->k, w->type, row, first + from * kernel * size, count * kernel);
     for (int64_t t = 0; j->w->channels_last && t < kernel; t++)
-        wan_cpu_unpack(&j->d->k, w->type, row + t * count, first + (t * j->in + from) * size,
-                       count);
+        wan_cpu_unpack(k, w->type, row + t * count, first + (t * j->in + from) * size, count);
+    if (j->w->channels_last)
+        return;
+    wan_cpu_unpack(k, w->type, own, first + from * kernel * size, count * kernel);
+    k->transpose(row, count, own, kernel, count, kernel);
 }
 
-/* What lies where among the unpacked weights of a chunk, in lines of nr. */
-typedef struct chunk {
-    const float *lines;
-    int64_t count, channel, tap, frame, kw; /* from one to the next */
-} chunk;
-
-/* Channel c of the chunk, and in bf16 the next one or zeros with it, of one virtual tap. */
-static void pack_tap(const conv_job *j, const chunk *u, char *to, int64_t c, int t, int y, int x) {
-    int nr = j->d->k.nr;
-    const float *from = u->lines + (c * u->channel + t * u->frame) * nr;
-    float two[2 * CPU_NR_MAX];
-    if (!j->bf16) {
-        sum_taps(j, (float *)(void *)to, from, u->tap * nr, u->kw, y, x);
-        return;
-    }
-    sum_taps(j, two, from, u->tap * nr, u->kw, y, x);
-    if (c + 1 < u->count)
-        sum_taps(j, two + nr, from + u->channel * nr, u->tap * nr, u->kw, y, x);
-    else
-        memset(two + nr, 0, (size_t)nr * sizeof *two);
-    pair_lines(&j->d->k, (uint16_t *)(void *)to, two);
+/* Taps that each sum some of the stored ones, of one frame. */
+static void sum_taps(const conv_job *j, float *row, const float *stored, int64_t count,
+                     int64_t kw) {
+    for (int y = 0; y < j->down.taps; y++)
+        for (int x = 0; x < j->across.taps; x++, row += count)
+            for (int a = 0; a < j->down.count[y]; a++)
+                for (int b = 0; b < j->across.count[x]; b++) {
+                    int64_t tap = (j->down.from[y] + a) * kw + j->across.from[x] + b;
+                    for (int64_t c = 0; c < count; c++)
+                        row[c] = a + b ? row[c] + stored[tap * count + c] : stored[tap * count + c];
+                }
 }
 
 void wan_cpu_conv_pack(const conv_job *j, const conv_span *s, char *panel, int64_t from,
                        int64_t count, int64_t out, int cols, void *own) {
+    const cpu_kernels *k = &j->d->k;
     const tensor *w = &j->w->weight;
     int64_t kh = w->dim[w->rank - 2], kw = w->dim[w->rank - 1], kernel = j->kt * kh * kw;
-    int64_t n = count * kernel, nr = j->d->k.nr;
-    assert(count <= CONV_CHUNK && kernel <= CONV_TAPS && from % 2 == 0);
-    float *rows = own, *lines = rows + (int64_t)CONV_CHUNK * CONV_TAPS * CPU_NR_MAX;
-    bool last = j->w->channels_last;
-    chunk u = {lines, count, last ? 1 : kernel, last ? count : 1, kh * kw * (last ? count : 1), kw};
-    if (cols < nr)
-        memset(lines, 0, (size_t)(n * nr) * sizeof *lines);
-    for (int i = 0; i < cols; i++)
-        unpack_kernel(j, rows + i * n, out + i, s->c0 + from, count, kernel);
-    j->d->k.transpose(lines, nr, rows, n, cols, n);
-    for (int64_t c = 0; c < count; c += j->bf16 ? 2 : 1) {
-        int64_t tap = 0;
-        for (int t = j->first; t < j->kt; t++)
-            for (int y = 0; y < j->down.taps; y++)
-                for (int x = 0; x < j->across.taps; x++, tap++)
-                    pack_tap(j, &u, panel + line_of(j, s, tap, from + c) * nr * conv_size(j), c, t,
-                             y, x);
+    float *rows = own, *stored = rows + ROW * CPU_NR_MAX, *more = stored + ROW;
+    bool plain = j->down.taps * j->across.taps == kh * kw;
+    assert(count <= CONV_CHUNK && kernel <= CONV_TAPS && from % 2 == 0 && (plain || j->kt == 1));
+    for (int i = 0; i < cols; i++) {
+        unpack_kernel(j, plain ? rows + i * ROW : stored, out + i, s->c0 + from, count, kernel,
+                      more);
+        if (!plain)
+            sum_taps(j, rows + i * ROW, stored, count, kw);
+    }
+    rows += plain ? j->first * kh * kw * count : 0;
+    for (int64_t tap = 0; tap < conv_taps(j); tap++, rows += count) {
+        char *to = panel + line_of(j, s, tap, from) * k->nr * conv_size(j);
+        if (j->bf16) {
+            k->pack_bf16((uint16_t *)(void *)to, rows, ROW, cols, count);
+            continue;
+        }
+        if (cols < k->nr)
+            memset(to, 0, (size_t)(count * k->nr) * sizeof(float));
+        k->transpose((float *)(void *)to, k->nr, rows, ROW, cols, count);
     }
 }
