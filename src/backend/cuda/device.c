@@ -38,7 +38,7 @@ typedef struct whole_device {
     cuda_device d;
     cudaMemPool_t pool;
     cuda_upload *upload;
-    cudaEvent_t sent[2]; /* downloads under way */
+    cuda_download *download;
     cuda_stream *stream; /* weights that pass through; NULL: none do */
     int threads;
     size_t room;          /* bytes of weights that may still stay */
@@ -64,9 +64,7 @@ static void device_close(void *device) {
     wan_cuda_stream_close(w->stream);
     wan_cuda_lt_close(w->d.lt);
     wan_cuda_upload_close(w->upload);
-    for (int i = 0; i < 2; i++)
-        if (w->sent[i])
-            cudaEventDestroy(w->sent[i]);
+    wan_cuda_download_close(w->download);
     if (w->pool)
         cudaMemPoolDestroy(w->pool);
     if (w->d.stream)
@@ -101,8 +99,6 @@ static void *device_open(const device_options *o, error *err) {
         e = cudaGetDeviceProperties(&props, o->ordinal);
     if (!e)
         e = cudaStreamCreateWithFlags(&w->d.stream, cudaStreamNonBlocking);
-    for (int i = 0; i < 2 && !e; i++)
-        e = cudaEventCreateWithFlags(&w->sent[i], cudaEventDisableTiming);
     if (!e)
         e = open_pool(w);
     if (wan_cuda_status(e, "open", err))
@@ -116,7 +112,8 @@ static void *device_open(const device_options *o, error *err) {
         goto failed;
     }
     w->upload = wan_cuda_upload_open(o->threads, err);
-    if (!w->upload)
+    w->download = w->upload ? wan_cuda_download_open(err) : NULL;
+    if (!w->download)
         goto failed;
     error why = {0};
     w->d.lt = wan_cuda_lt_open(&w->d, &why);
@@ -179,28 +176,22 @@ static void device_download(void *device, void *dst, const void *src, size_t byt
 
 static void download_begin(void *device, int slot, void *dst, const void *src, size_t bytes) {
     whole_device *w = device;
-    cudaError_t e = cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, w->d.stream);
-    if (!e)
-        e = cudaEventRecord(w->sent[slot], w->d.stream);
-    wan_cuda_status(e, "copy from the device", &w->err);
+    wan_cuda_download_begin(w->download, w->d.stream, slot, dst, src, bytes, &w->err);
 }
 
 static void download_end(void *device, int slot) {
     whole_device *w = device;
-    wan_cuda_status(cudaEventSynchronize(w->sent[slot]), "copy from the device", &w->err);
+    wan_cuda_download_end(w->download, slot, &w->err);
 }
 
 static void *host_alloc(void *device, size_t bytes, error *err) {
-    void *p = NULL;
-    (void)device;
-    if (wan_cuda_status(cudaHostAlloc(&p, bytes, cudaHostAllocDefault), "pinned memory", err))
-        return NULL;
-    return p;
+    whole_device *w = device;
+    return wan_cuda_host_alloc(w->download, bytes, err);
 }
 
 static void host_free(void *device, void *p) {
-    (void)device;
-    cudaFreeHost(p);
+    whole_device *w = device;
+    wan_cuda_host_free(w->download, p);
 }
 
 static wan_status device_check(void *device, error *err) {

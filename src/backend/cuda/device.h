@@ -17,4 +17,15 @@ void wan_cuda_upload_close(cuda_upload *u);
 wan_status wan_cuda_upload(cuda_upload *u, cudaStream_t stream, void *dst, const void *src,
                            size_t bytes, error *err);
 
+/* download.c: two copies to the host that the device works beside, and pinned memory for them.  What
+ * is given back is kept for the next clip: to pin memory takes milliseconds. */
+typedef struct cuda_download cuda_download;
+cuda_download *wan_cuda_download_open(error *err);
+void wan_cuda_download_close(cuda_download *d);
+void wan_cuda_download_begin(cuda_download *d, cudaStream_t stream, int slot, void *dst,
+                             const void *src, size_t bytes, error *err);
+void wan_cuda_download_end(cuda_download *d, int slot, error *err);
+void *wan_cuda_host_alloc(cuda_download *d, size_t bytes, error *err);
+void wan_cuda_host_free(cuda_download *d, void *p);
+
 #endif
