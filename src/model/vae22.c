@@ -205,7 +205,8 @@ static tensor level_up(compute *c, vae22_decoder *d, int i, tensor x, bool first
 static void decode_from(compute *c, vae22_decoder *d, int i, tensor x, bool first,
                         pixel_group *to) {
     const vae22_config *g = &d->m->cfg;
-    int64_t most = piece_frames(c, x, 1);
+    int64_t most = piece_frames(c, x, 1), pieces = (x.dim[0] + most - 1) / most;
+    most = (x.dim[0] + pieces - 1) / pieces; /* about equal: a small one is slow for its size */
     for (int64_t from = 0; from < x.dim[0]; from += most) {
         size_t mark = wan_mark(c);
         int64_t n = most < x.dim[0] - from ? most : x.dim[0] - from;
