@@ -43,6 +43,7 @@ static const struct {
     {"avx512", "cpu avx512", CPU_AVX2 | CPU_AVX512},
     {"avx512vnni", "cpu avx512vnni", CPU_AVX2 | CPU_AVX512 | CPU_VNNI},
     {"avx512bf16", "cpu avx512bf16", CPU_AVX2 | CPU_AVX512 | CPU_VNNI | CPU_BF16},
+    {"amx", "cpu amx", CPU_AVX2 | CPU_AVX512 | CPU_VNNI | CPU_BF16 | CPU_AMX},
     {"neon", "cpu neon", CPU_NEON},
 };
 

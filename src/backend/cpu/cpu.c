@@ -85,8 +85,11 @@ static tensor device_place(void *device, tensor host, weight_use use, error *err
 
 void wan_backend_cpu_describe(char *text, size_t size) {
     unsigned have = wan_cpu_detect();
-    snprintf(text, size, "scalar%s%s", have & CPU_AVX2 ? ", AVX2 with FMA and F16C" : "",
-             have & CPU_AVX512 ? ", AVX-512 (F, BW, DQ, VL)" : "");
+    snprintf(text, size, "scalar%s%s%s%s%s%s%s", have & CPU_AVX2 ? ", AVX2 with FMA and F16C" : "",
+             have & CPU_AVXVNNI ? ", AVX-VNNI" : "",
+             have & CPU_AVX512 ? ", AVX-512 (F, BW, DQ, VL)" : "",
+             have & CPU_BF16 ? ", AVX512-BF16" : "", have & CPU_VNNI ? ", AVX512-VNNI" : "",
+             have & CPU_AMX ? ", AMX (BF16)" : "", have & CPU_NEON ? ", NEON" : "");
 }
 
 const backend wan_backend_cpu = {

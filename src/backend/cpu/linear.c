@@ -19,7 +19,8 @@ enum {
     NC = 128,           /* KC * NC floats: half of a 512 KB L2 */
     PART_ROWS = 64,     /* rows of x that are worth unpacking a block for */
     FEW_PANELS = 3,     /* few rows: that many panels of x^T at most */
-    FEW_TILES = 16,     /* few rows: tiles of weight rows in one hand-over */
+    FEW_TILES = 16,     /* few rows: tiles of weight rows in one hand-over... */
+    FEW_ROWS = 192,     /* ...and so many rows at most */
     FEW_BYTES = 768 << 10,
 };
 
@@ -145,6 +146,7 @@ static void many_piece(void *arg, int64_t from, int64_t to, int worker) {
         many_rows_block(j, wan_cpu_work(j->d, worker), m0, least(j->m, m0 + t->part), n0,
                         least(NC, j->n - n0));
     }
+    wan_cpu_rest(j->d);
 }
 
 static void many_rows(const job *j) {
@@ -208,12 +210,14 @@ static void few_piece(void *arg, int64_t from, int64_t to, int worker) {
     char *own = (char *)wan_cpu_work(j->d, worker) + FEW_BYTES;
     for (int64_t n0 = from; n0 < to; n0 += j->o.mr)
         few_rows_tile(j, own, n0, (int)least(j->o.mr, to - n0));
+    wan_cpu_rest(j->d);
 }
 
 static void few_rows(job *j) {
     int64_t pieces = ceil_div(j->m, j->d->k.nr) * ceil_div(j->k, j->depth);
     wan_team_run(j->d->team, pieces, is_small(j) ? pieces : 1, pack_few_piece, j);
-    wan_team_run(j->d->team, j->n, is_small(j) ? j->n : (int64_t)FEW_TILES * j->o.mr, few_piece, j);
+    int64_t grain = least((int64_t)FEW_TILES * j->o.mr, FEW_ROWS / j->o.mr * j->o.mr);
+    wan_team_run(j->d->team, j->n, is_small(j) ? j->n : grain, few_piece, j);
 }
 
 static void narrow_piece(void *arg, int64_t from, int64_t to, int worker) {
