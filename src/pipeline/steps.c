@@ -132,6 +132,7 @@ static wan_status encode_body(wan_model *m, compute *c, void *p, size_t *own, er
         return err->code;
     *own = wan_vae22_bytes(v);
     wan_compute_f16(c);
+    wan_compute_exact(c);
     tensor pixels = wan_new(c, WAN_F32, WAN_DIMS(3, a->frames, a->height, a->width));
     wan_upload(c, pixels, a->pixels);
     tensor latents = wan_vae22_encode(v, c, pixels);

@@ -74,6 +74,13 @@ void wan_compute_f16(compute *c) {
         c->act = c->conv_in = WAN_F16;
 }
 
+void wan_compute_exact(compute *c) {
+    if (c->act == WAN_F32) {
+        c->precision = WAN_PRECISION_F32;
+        c->conv_in = WAN_F32;
+    }
+}
+
 void wan_compute_close(compute *c) {
     if (!c || !c->device)
         return;

@@ -73,6 +73,8 @@ void wan_compute_close(compute *c);
 /* From here on activations are of the autoencoder's type: its numbers are small enough for f16,
  * whose rounding is eight times finer than bf16's. */
 void wan_compute_f16(compute *c);
+/* From here on operands are f32 where activations are: for a picture that a whole clip rests on. */
+void wan_compute_exact(compute *c);
 
 /* Work space the backend itself holds when open with that many threads. */
 size_t wan_compute_fixed_bytes(const backend *be, int threads);

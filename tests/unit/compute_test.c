@@ -196,6 +196,36 @@ static void codes_go_where_they_are_wanted(void **state) {
     assert_int_equal(c.err.code, WAN_OK);
 }
 
+/* On a CPU bf16 is what convolutions multiply, and only until exact operands are asked for; on a
+ * device with half activations those stay. */
+static void types_of_a_precision(void **state) {
+    (void)state;
+    static const backend halves = {.half_activations = true};
+    compute c = wan_compute_plan(&wan_backend_cpu, WAN_PRECISION_BF16);
+    assert_int_equal(c.act, WAN_F32);
+    assert_int_equal(c.conv_in, WAN_BF16);
+    tensor x = wan_new(&c, WAN_F32, WAN_DIMS(2, 4, 6, 32)),
+           gain = wan_new(&c, WAN_F32, WAN_DIMS(32));
+    conv w = {.weight = wan_new(&c, WAN_F32, WAN_DIMS(16, 32, 3, 3, 3))};
+    assert_int_equal(wan_history_for(&c, &w, 4, 6).frames.type, WAN_BF16);
+    assert_int_equal(wan_pixel_norm_for(&c, x, gain, &w, false).type, WAN_BF16);
+    assert_int_equal(wan_pixel_norm_for(&c, x, gain, &w, true).type, WAN_BF16);
+    size_t used = c.scratch.used;
+    assert_int_equal(wan_conv3d(&c, x, &w, NULL).type, WAN_F32);
+    assert_true(c.scratch.used - used ==
+                sizeof(float) * 2 * 4 * 6 * 16); /* what rounding took is back */
+    wan_compute_f16(&c);
+    wan_compute_exact(&c);
+    assert_int_equal(c.precision, WAN_PRECISION_F32);
+    assert_int_equal(c.conv_in, WAN_F32);
+    compute h = wan_compute_plan(&halves, WAN_PRECISION_BF16);
+    assert_int_equal(h.conv_in, WAN_BF16);
+    wan_compute_f16(&h);
+    wan_compute_exact(&h);
+    assert_int_equal(h.precision, WAN_PRECISION_BF16);
+    assert_true(h.act == WAN_F16 && h.conv_in == WAN_F16);
+}
+
 static void nothing_passes_the_largest_code(void **state) {
     (void)state;
     for (int64_t n = 16; n <= 1024; n += 16)
@@ -211,6 +241,7 @@ static void nothing_passes_the_largest_code(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(codes_go_where_they_are_wanted),
+        cmocka_unit_test(types_of_a_precision),
         cmocka_unit_test(nothing_passes_the_largest_code),
         cmocka_unit_test(backends_are_found),
         cmocka_unit_test(no_threads_is_an_error),
