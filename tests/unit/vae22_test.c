@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "files.h"
 
+#include <math.h>
+
 #include "backend/backend.h"
 #include "io/safetensors.h"
 #include "model/vae22.h"
@@ -176,23 +178,42 @@ static void decode(vae22 *m, compute *c, const int *groups, float *out) {
     wan_vae22_decode_end(d);
 }
 
-/* The plan's scratch, then the real thing in no more than that. */
-static void decode_planned(const store *s, const int *groups, float *out) {
+static void open_at(compute *c, precision p, size_t scratch) {
     error err = {0};
-    compute dry = wan_compute_dry(), c;
+    void *device = wan_backend_cpu.open(&(device_options){.threads = 2, .precision = p}, &err);
+    assert_non_null(device);
+    assert_int_equal(wan_compute_on(c, &wan_backend_cpu, device, p, scratch, &err), WAN_OK);
+    c->owns_device = true;
+}
+
+/* The plan's scratch, which it returns, then the real thing in no more than that. */
+static size_t decode_planned(const store *s, precision p, const int *groups, float *out) {
+    error err = {0};
+    compute dry = wan_compute_plan(&wan_backend_cpu, p), c;
     vae22 *m = wan_vae22_open(s, &dry, &err);
     assert_non_null(m);
     decode(m, &dry, groups, NULL);
     wan_vae22_close(m);
-    assert_int_equal(wan_compute_open(&c, &wan_backend_cpu, 2, dry.scratch.peak, &err), WAN_OK);
+    open_at(&c, p, dry.scratch.peak);
     m = wan_vae22_open(s, &c, &err);
     assert_non_null(m);
     decode(m, &c, groups, out);
     assert_int_equal(c.err.code, WAN_OK);
     assert_int_equal(c.scratch.peak, dry.scratch.peak);
-    assert_true(c.done.flops == dry.done.flops);
+    assert_true(c.done.flops == dry.done.flops && c.done.bytes == dry.done.bytes);
     wan_vae22_close(m);
     wan_compute_close(&c);
+    return dry.scratch.peak;
+}
+
+/* How far b is from a, of what a is. */
+static double distance(const float *a, const float *b, int64_t n) {
+    double off = 0, all = 0;
+    for (int64_t i = 0; i < n; i++) {
+        off += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        all += (double)a[i] * a[i];
+    }
+    return sqrt(off / all);
 }
 
 /* Any groups give the same pixels, and so do any shapes of the model. */
@@ -202,14 +223,17 @@ static void groups_agree(void **state) {
                                      {2, 3, 3, 3, {2, 2, 4, 4}, NULL, NULL, NULL},
                                      {4, 3, 3, 1, {1, 2, 4, 2}, NULL, NULL, NULL}};
     static const int groups[][5] = {{4}, {1, 1, 1, 1}, {2, 2}, {3, 1}, {1, 3}, {2, 1, 1}};
-    static float want[PIXELS], got[PIXELS];
+    static float want[PIXELS], got[PIXELS], near[PIXELS];
     char folder[256];
     error err = {0};
     (void)state;
     for (size_t r = 0; r < sizeof recipes / sizeof *recipes; r++) {
         store *s = wan_store_open(make_vae(make_folder(folder), &recipes[r], NULL), PART_VAE, &err);
         assert_non_null(s);
-        decode_planned(s, groups[0], want);
+        size_t wide = decode_planned(s, WAN_PRECISION_F32, groups[0], want);
+        size_t narrow = decode_planned(s, WAN_PRECISION_BF16, groups[0], near);
+        double off = distance(want, near, PIXELS);
+        assert_true(narrow < wide && off > 1e-4 && off < 0.1); /* how close is for goldens */
         int64_t inside = 0;
         for (int i = 0; i < PIXELS; i++) {
             assert_true(want[i] >= -1 && want[i] <= 1);
@@ -218,8 +242,10 @@ static void groups_agree(void **state) {
         assert_true(inside > PIXELS / 10); /* not clamped to nothing */
         for (size_t g = 1; g < (r ? 2 : sizeof groups / sizeof *groups); g++) {
             memset(got, 0, sizeof got);
-            decode_planned(s, groups[g], got);
+            decode_planned(s, WAN_PRECISION_F32, groups[g], got);
             assert_memory_equal(got, want, sizeof want);
+            decode_planned(s, WAN_PRECISION_BF16, groups[g], got);
+            assert_memory_equal(got, near, sizeof near);
         }
         wan_store_close(s);
         remove_folder(folder);
@@ -261,8 +287,9 @@ static void causal(void **state) {
     store *s = wan_store_open(make_vae(make_folder(folder), &small, NULL), PART_VAE, &err);
     compute c;
     assert_non_null(s);
-    assert_int_equal(wan_compute_open(&c, wan_backend_find("cpu", NULL, &err), 1, (size_t)64 << 20, &err),
-                     WAN_OK);
+    assert_int_equal(
+        wan_compute_open(&c, wan_backend_find("cpu", NULL, &err), 1, (size_t)64 << 20, &err),
+        WAN_OK);
     vae22 *m = wan_vae22_open(s, &c, &err);
     assert_non_null(m);
     tensor pixels = wan_new(&c, WAN_F32, WAN_DIMS(3, 9, 32, 48));
