@@ -45,6 +45,9 @@ static const struct {
     {"avx512bf16", "cpu avx512bf16", CPU_AVX2 | CPU_AVX512 | CPU_VNNI | CPU_BF16},
     {"amx", "cpu amx", CPU_AVX2 | CPU_AVX512 | CPU_VNNI | CPU_BF16 | CPU_AMX},
     {"neon", "cpu neon", CPU_NEON},
+    {"neondot", "cpu neondot", CPU_NEON | CPU_NEON_DOT},
+    {"neoni8mm", "cpu neoni8mm", CPU_NEON | CPU_NEON_DOT | CPU_NEON_I8MM},
+    {"neonbf16", "cpu neonbf16", CPU_NEON | CPU_NEON_BF16},
 };
 
 enum { SCRATCH_MB = 384, BENCH_SCRATCH_MB = 3072, NO_DEVICE = 77 };

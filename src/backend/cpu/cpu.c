@@ -84,12 +84,26 @@ static tensor device_place(void *device, tensor host, weight_use use, error *err
 }
 
 void wan_backend_cpu_describe(char *text, size_t size) {
+    static const struct {
+        unsigned set;
+        const char *name;
+    } names[] = {
+        {CPU_AVX2, "AVX2 with FMA and F16C"},
+        {CPU_AVXVNNI, "AVX-VNNI"},
+        {CPU_AVX512, "AVX-512 (F, BW, DQ, VL)"},
+        {CPU_BF16, "AVX512-BF16"},
+        {CPU_VNNI, "AVX512-VNNI"},
+        {CPU_AMX, "AMX (BF16)"},
+        {CPU_NEON, "NEON"},
+        {CPU_NEON_DOT, "NEON dot products"},
+        {CPU_NEON_I8MM, "NEON I8MM"},
+        {CPU_NEON_BF16, "NEON BF16"},
+    };
     unsigned have = wan_cpu_detect();
-    snprintf(text, size, "scalar%s%s%s%s%s%s%s", have & CPU_AVX2 ? ", AVX2 with FMA and F16C" : "",
-             have & CPU_AVXVNNI ? ", AVX-VNNI" : "",
-             have & CPU_AVX512 ? ", AVX-512 (F, BW, DQ, VL)" : "",
-             have & CPU_BF16 ? ", AVX512-BF16" : "", have & CPU_VNNI ? ", AVX512-VNNI" : "",
-             have & CPU_AMX ? ", AMX (BF16)" : "", have & CPU_NEON ? ", NEON" : "");
+    size_t n = (size_t)snprintf(text, size, "scalar");
+    for (size_t i = 0; i < sizeof names / sizeof names[0] && n < size; i++)
+        if (have & names[i].set)
+            n += (size_t)snprintf(text + n, size - n, ", %s", names[i].name);
 }
 
 const backend wan_backend_cpu = {

@@ -58,7 +58,17 @@ unsigned wan_cpu_detect(void) {
 #include <sys/auxv.h>
 
 unsigned wan_cpu_detect(void) {
-    return getauxval(AT_HWCAP) & HWCAP_ASIMD ? CPU_NEON : CPU_SCALAR;
+    unsigned long first = getauxval(AT_HWCAP), second = getauxval(AT_HWCAP2);
+    if (!(first & HWCAP_ASIMD))
+        return CPU_SCALAR;
+    unsigned have = CPU_NEON;
+    if (first & HWCAP_ASIMDDP)
+        have |= CPU_NEON_DOT;
+    if (second & HWCAP2_I8MM)
+        have |= CPU_NEON_I8MM;
+    if (second & HWCAP2_BF16)
+        have |= CPU_NEON_BF16;
+    return have;
 }
 #else
 unsigned wan_cpu_detect(void) {

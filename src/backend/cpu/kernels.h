@@ -22,6 +22,9 @@ enum {
     CPU_AVXVNNI = 16,
     CPU_AMX = 32, /* TILE and BF16 */
     CPU_NEON = 1 << 16,
+    CPU_NEON_DOT = 1 << 17,  /* SDOT */
+    CPU_NEON_I8MM = 1 << 18, /* SMMLA */
+    CPU_NEON_BF16 = 1 << 19, /* BFMMLA */
 };
 
 #define CPU_MR_MAX 32 /* rows of a tile, at most */
@@ -133,5 +136,8 @@ void wan_cpu_kernels_avx512vnni(cpu_kernels *k);
 void wan_cpu_kernels_avxvnni(cpu_kernels *k);
 void wan_cpu_kernels_scalar_int8(cpu_kernels *k);
 void wan_cpu_kernels_neon(cpu_kernels *k);
+void wan_cpu_kernels_neon_dot(cpu_kernels *k);
+void wan_cpu_kernels_neon_i8mm(cpu_kernels *k);
+void wan_cpu_kernels_neon_bf16(cpu_kernels *k);
 
 #endif

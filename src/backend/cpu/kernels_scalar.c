@@ -195,6 +195,12 @@ void wan_cpu_kernels_init(cpu_kernels *k, unsigned have) {
 #elif defined(__aarch64__)
     if (have & CPU_NEON)
         wan_cpu_kernels_neon(k);
+    if (have & CPU_NEON_DOT)
+        wan_cpu_kernels_neon_dot(k);
+    if (have & CPU_NEON_I8MM)
+        wan_cpu_kernels_neon_i8mm(k);
+    if (have & CPU_NEON_BF16)
+        wan_cpu_kernels_neon_bf16(k);
 #else
     (void)have;
 #endif
