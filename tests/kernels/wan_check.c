@@ -85,6 +85,8 @@ static void run_checks(const options *o, const check *base, where there, int par
         t.seed = i;
         size_t mark = wan_mark(c);
         checks[i].run(&t);
+        if (t.k && t.k->rest)
+            t.k->rest();
         expect(&t, c->err.code == WAN_OK, "%s", c->err.message);
         wan_error_clear(&c->err);
         wan_release(c, mark);
