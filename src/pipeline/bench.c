@@ -242,9 +242,9 @@ static wan_status run_once(bench_run *r, size_t i, measured *m, error *err) {
  * known. */
 static double floor_seconds(const bench_run *r, size_t i, const cost *c) {
     const device_peak *limit = &r->limit[stages[i].conv];
-    double work = limit->flops > 0 ? c->flops / limit->flops : 0;
+    double arithmetic = limit->flops > 0 ? c->flops / limit->flops : 0;
     double traffic = limit->bytes > 0 ? c->bytes / limit->bytes : 0;
-    return work > traffic ? work : traffic;
+    return arithmetic > traffic ? arithmetic : traffic;
 }
 
 static void add_stage(bench_run *r, size_t i, const measured *m) {
@@ -268,17 +268,18 @@ static void add_stage(bench_run *r, size_t i, const measured *m) {
 /* After the run, so that what this takes is in no stage's figures. */
 static void measure_limits(bench_run *r) {
     const wan_model *m = r->m;
-    bool conv[2] = {false};
+    bool with_conv[2] = {false};
     for (size_t i = 0; i < STAGES; i++)
-        conv[stages[i].conv] |= wanted(r->o, i);
+        with_conv[stages[i].conv] |= wanted(r->o, i);
     if (!m->be->peak || !m->device)
         return;
     /* int8 is for matrix products; convolutions then take the next narrower numbers there are. */
     precision p[2] = {m->precision,
                       m->precision == WAN_PRECISION_INT8 ? WAN_PRECISION_BF16 : m->precision};
     for (int i = 0; i < 2; i++)
-        if (conv[i])
-            r->limit[i] = i && conv[0] && p[0] == p[1] ? r->limit[0] : m->be->peak(m->device, p[i]);
+        if (with_conv[i])
+            r->limit[i] =
+                i && with_conv[0] && p[0] == p[1] ? r->limit[0] : m->be->peak(m->device, p[i]);
 }
 
 /* Whether each stage, alone on the device, would be whole there. */
