@@ -7,6 +7,7 @@
  * in registers.  Heads are padded with zeros to a multiple of 16, rows in shared memory by 16
  * bytes, so that the eight rows that ldmatrix reads lie in different banks.  Where rows or heads do
  * not start at 16-byte addresses, plain loads of single numbers fill the same tiles. */
+#include "backend/cuda/attention_8bit.h"
 #include "backend/cuda/attention_wide.h"
 #include "backend/cuda/mma.cuh"
 
@@ -261,10 +262,18 @@ cudaError_t wan_cuda_attention_any(const cuda_device *d, const attention_args *a
     return is_wide(a->head_dim, type) ? wan_cuda_attention_wide(d, a, type) : attention_small(d, a);
 }
 
-size_t wan_cuda_attention_workspace(const compute *c, tensor q, tensor k, const attention *a) {
-    (void)c;
-    if (!is_wide((int)(q.dim[1] / a->heads), q.type))
+/* At precision fp8 large products take operands of 8 bits, where the last key is one as any other.
+ * A plan asks before there is a device: on others than Hopper the space is not used. */
+static size_t bytes_8bit(const compute *c, tensor q, tensor k, const attention *a) {
+    if (c->precision != WAN_PRECISION_FP8 || q.type != WAN_BF16 || a->bias.data ||
+        a->last_key_count != 1)
         return 0;
+    return wan_cuda_attention_8bit_bytes(q.dim[0], k.dim[0], a->heads, (int)(q.dim[1] / a->heads));
+}
+
+size_t wan_cuda_attention_workspace(const compute *c, tensor q, tensor k, const attention *a) {
+    if (!is_wide((int)(q.dim[1] / a->heads), q.type))
+        return bytes_8bit(c, q, k, a);
     return wan_cuda_wide_piece(q.dim[0], k.dim[0], a->heads).bytes;
 }
 
@@ -285,7 +294,9 @@ void wan_cuda_attention(compute *c, tensor dst, tensor q, tensor k, tensor v, co
     args.reach = a->bias.data ? (a->bias.dim[1] + 1) / 2 : 0;
     args.workspace = wan_cuda_workspace(c);
     cudaError_t e = cudaSuccess;
-    if (q.type != WAN_BF16 || !wan_cuda_attention_sm90(d, &args, &e))
+    bool done = bytes_8bit(c, q, k, a) > 0 && wan_cuda_attention_8bit(d, &args, &e);
+    done = done || (q.type == WAN_BF16 && wan_cuda_attention_sm90(d, &args, &e));
+    if (!done)
         e = wan_cuda_attention_any(d, &args, q.type);
     wan_cuda_ok(c, e, "attention");
 }

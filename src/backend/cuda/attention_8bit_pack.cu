@@ -7,6 +7,7 @@
  * keys of a head lose the same, and each block can afford to find this one by itself.
  * Values have one scale a head, so the largest of each tile comes first; the pass that packs them
  * turns the tile round in shared memory, four keys to a word. */
+#include "backend/cuda/attention_8bit.cuh"
 #include "backend/cuda/attention_8bit.h"
 #include "backend/cuda/vector.cuh"
 
@@ -21,13 +22,6 @@ struct job {
     int64_t width; /* of a row */
     packed_keys x;
 };
-
-/* As max, but a NaN wins: it shall be seen in the result. */
-DEVICE float larger(float a, float b) {
-    float x;
-    asm("max.NaN.f32 %0, %1, %2;" : "=f"(x) : "f"(a), "f"(b));
-    return x;
-}
 
 DEVICE float block_most(float v) {
     __shared__ float shared[Threads / WARP];
@@ -74,11 +68,6 @@ DEVICE void mean_key(float (&mean)[WIDE], const bf16 *k, int64_t m, int64_t widt
     }
 }
 
-/* To the nearest integer, in the lowest byte. */
-DEVICE uint32_t rounded(float x, float by) {
-    return __float_as_uint(fmaf(x, by, 12582912.0f));
-}
-
 DEVICE uint32_t four_integers(const float *v, float by) {
     uint32_t low = __byte_perm(rounded(v[0], by), rounded(v[1], by), 0x0040);
     uint32_t high = __byte_perm(rounded(v[2], by), rounded(v[3], by), 0x0040);
@@ -113,8 +102,8 @@ template <int Keys> DEVICE void pack_tile(const job &j, int tile, int head) {
             most = larger(most, fabsf(v[e] - mean[e]));
     }
     most = block_most(most);
-    if (threadIdx.x == 0)
-        j.x.k_unit[head * j.x.tiles + tile] = most / 127;
+    if (threadIdx.x == 0) /* NaN for an infinite key, whose tile cannot be told */
+        j.x.k_unit[head * j.x.tiles + tile] = most / 127 + 0 * most;
     const float by = 127 / most;
     int8_t *to = j.x.k + head * j.x.m * Head + column;
 #pragma unroll
@@ -147,15 +136,6 @@ template <int Keys> DEVICE void most_of_tile(const job &j, int tile, int head) {
     most = block_most(most);
     if (threadIdx.x == 0)
         j.x.v_most[head * j.x.tiles + tile] = most;
-}
-
-DEVICE uint32_t four_e4m3(float a, float b, float c, float d) {
-    uint32_t x;
-    asm("{\n.reg .b16 l, h;\ncvt.rn.satfinite.e4m3x2.f32 l, %2, %1;\n"
-        "cvt.rn.satfinite.e4m3x2.f32 h, %4, %3;\nmov.b32 %0, {l, h};\n}"
-        : "=r"(x)
-        : "f"(a), "f"(b), "f"(c), "f"(d));
-    return x;
 }
 
 /* Grid: heads (what lies side by side is read together), tiles, keys and largest values. */
@@ -245,14 +225,8 @@ cudaError_t wan_cuda_pack_keys(const packed_keys *x, const attention_args *a, cu
     switch (x->keys) {
     case 128:
         return launch<128>(j, stream);
-    case 144:
-        return launch<144>(j, stream);
-    case 160:
-        return launch<160>(j, stream);
     case 176:
         return launch<176>(j, stream);
-    case 192:
-        return launch<192>(j, stream);
     default:
         return cudaErrorInvalidValue;
     }
