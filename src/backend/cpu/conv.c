@@ -22,6 +22,7 @@ typedef struct own_space {
         const float *f32[CONV_PIXELS];
         const uint16_t *bf16[CONV_PIXELS];
     } rows;
+    int64_t from, to; /* rows outside are zeros */
 } own_space;
 
 static_assert(sizeof(own_space) <= CONV_OWN, "a thread's own space");
@@ -96,23 +97,42 @@ static const void *gather(const conv_job *j, const segment *s, const char *line,
     return edge;
 }
 
-/* Where each of the outputs [p, p + n) finds the segment's values. */
-static void find_rows(const conv_job *j, const segment *s, int64_t p, int64_t n, own_space *own) {
-    int64_t size = conv_size(j);
-    bool whole = s->depth == s->channels;
-    for (int64_t i = 0; i < n;) {
-        int64_t x = (p + i) % j->width, y = (p + i) / j->width % j->height;
-        int64_t t = (p + i) / j->width / j->height, count = least(j->width - x, n - i);
-        const char *line = input_line(j, s, t, y);
-        for (int64_t end = i + count; i < end; i++, x++) {
-            int64_t at = x * j->step + s->x;
-            if (!line)
-                own->rows.any[i] = zeros;
-            else if (at >= 0 && at + s->width <= j->cols && whole)
-                own->rows.any[i] = line + (at * j->in + s->c0) * size;
-            else
-                own->rows.any[i] = gather(j, s, line, at, own->edge + i * CONV_RUN * size);
+/* Where outputs [i, end) of one row find the segment's values, the first at column `at`. */
+static void find_row(const conv_job *j, const segment *s, const char *line, int64_t at, int64_t i,
+                     int64_t end, own_space *own) {
+    int64_t size = conv_size(j), step = j->step * j->in * size;
+    while (i < end) {
+        if (at < 0 || at + s->width > j->cols || s->depth > s->channels) {
+            own->rows.any[i] = gather(j, s, line, at, own->edge + i * CONV_RUN * size);
+            i++;
+            at += j->step;
+            continue;
         }
+        int64_t inside = least((j->cols - s->width - at) / j->step + 1, end - i);
+        const char *first = line + (at * j->in + s->c0) * size;
+        for (int64_t k = 0; k < inside; k++)
+            own->rows.any[i + k] = first + k * step;
+        i += inside;
+        at += inside * j->step;
+    }
+}
+
+/* The same of outputs [p, p + n). */
+static void find_rows(const conv_job *j, const segment *s, int64_t p, int64_t n, own_space *own) {
+    own->from = n;
+    own->to = 0;
+    for (int64_t i = 0, end; i < n; i = end) {
+        int64_t x = (p + i) % j->width, y = (p + i) / j->width % j->height;
+        int64_t t = (p + i) / j->width / j->height;
+        const char *line = input_line(j, s, t, y);
+        end = i + least(j->width - x, n - i);
+        if (line) {
+            find_row(j, s, line, x * j->step + s->x, i, end, own);
+            own->from = least(own->from, i);
+            own->to = end;
+        }
+        for (int64_t k = i; !line && k < end; k++)
+            own->rows.any[k] = zeros;
     }
 }
 
@@ -165,15 +185,13 @@ static void add_products(const conv_job *j, own_space *own, int64_t n, int64_t s
     for (int64_t o = 0; o < ld; o += k->nr, panel += panel_step) {
         /* Half a panel costs half; other parts of one would only make the stores slower. */
         int cols = count - o <= k->nr / 2 ? k->nr / 2 : k->nr;
-        for (int64_t i = 0; i < n; i += mr) {
-            int rows = (int)least(mr, n - i), used = 0;
+        for (int64_t i = own->from / mr * mr; i < own->to; i += mr) {
+            int rows = (int)least(mr, n - i);
             float *sums = own->sums + i * ld + o;
-            for (int r = 0; r < rows; r++)
-                used |= own->rows.any[i + r] != zeros;
-            if (used && j->bf16)
+            if (j->bf16)
                 k->bf16_tile(sums, ld, rows, cols, own->rows.bf16 + i, size,
                              (const uint16_t *)(const void *)panel, true);
-            else if (used)
+            else
                 k->gemm_tile(sums, ld, rows, cols, own->rows.f32 + i, size,
                              (const float *)(const void *)panel, true);
         }
