@@ -115,23 +115,56 @@ double attention_unit(const check *t) {
     return p == WAN_PRECISION_BF16 || (p == WAN_PRECISION_INT8 && t->k->fast_bf16) ? 0x1p-8 : 0;
 }
 
+/* Where src/backend/cuda/attention_8bit.cu, if the GPU is one for it, makes q and k integers. */
+static bool integer_logits(const check *t, const attention_shape *s) {
+    return !t->k && t->c->precision == WAN_PRECISION_FP8 && t->rows == WAN_BF16 &&
+           s->queries >= 4096 && s->keys >= 8192 && s->size == 128 && s->last_count == 1 &&
+           !s->bias;
+}
+
+/* Half a step of integers that go to 127 at the largest.  That of all keys stands for that of a
+ * tile of them less a mean that is small where numbers are random. */
+static rounding integers_of(const float *x, int64_t rows, int64_t width, int64_t size) {
+    float top = 0;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < size; j++)
+            top = fmaxf(top, fabsf(x[i * width + j]));
+    return (rounding){0, (double)top / 254};
+}
+
+/* How far off a logit may be of products of rounded numbers.  Rounding to integers is far coarser
+ * than the sum of weights bears if all were off the same way: it goes into *noise, largest so far,
+ * as the root of the sum of squares of the largest errors, nearly twice what is expected. */
+static double logit_error(const attention_shape *s, const total *dot, float scale, bool integers,
+                          double *noise) {
+    double sums = tol_dot(s->size, dot->magnitude);
+    if (!integers)
+        return (sums + likely(dot)) * fabs(scale);
+    *noise = fmax(*noise, sqrt(dot->off_squared) * fabs(scale));
+    return sums * fabs(scale);
+}
+
 /* The tolerance follows an error `off` of every logit: each weight is off by the factor exp(2 off).
  * Of a CPU it is known what q, k and v become, so they come rounded; its exp of weights that become
- * bf16 is as good as logits with the error that `off` starts with. */
+ * bf16 is as good as logits with the error that `off` starts with.  `noise` differs from logit to
+ * logit: a weighted sum of as many independent errors (times check.loose, 4 on devices). */
 void reference_attention(const check *t, const attention_shape *s, const float *q, const float *k,
                          const float *v, const float *bias, float scale, double *weight,
                          double *want, double *tol) {
     double unit = attention_unit(t);
     rounding input = {t->rows == WAN_F32 && !t->k ? unit : 0, 0}, share = {unit, 0};
     int64_t width = s->heads * s->size;
-    double top = -INFINITY, all = 0, off = t->k && unit > 0 ? 0x1p-13 : 0;
+    bool integers = integer_logits(t, s);
+    rounding rq = integers ? integers_of(q, 1, 0, s->size) : input,
+             rk = integers ? integers_of(k, s->keys, width, s->size) : input;
+    double noise = 0, top = -INFINITY, all = 0, off = t->k && unit > 0 ? 0x1p-13 : 0;
     for (int64_t i = 0; i < s->keys; i++) {
         total dot = {0};
         for (int64_t j = 0; j < s->size; j++)
-            add_product(&dot, q[j], input, k[i * width + j], input);
+            add_product(&dot, q[j], rq, k[i * width + j], rk);
         weight[i] = dot.sum * scale + (bias ? bias[i] : 0) +
                     (i == s->keys - 1 ? log((double)s->last_count) : 0);
-        double logit = (tol_dot(s->size, dot.magnitude) + likely(&dot)) * fabs(scale);
+        double logit = logit_error(s, &dot, scale, integers, &noise);
         off = fmax(off, logit + 4 * 0x1p-24 * fabs(weight[i]));
         top = fmax(top, weight[i]);
     }
@@ -139,11 +172,17 @@ void reference_attention(const check *t, const attention_shape *s, const float *
         all += weight[i] = exp(weight[i] - top);
     for (int64_t j = 0; j < s->size; j++) {
         total sum = {0};
-        for (int64_t i = 0; i < s->keys; i++)
-            add_product(&sum, weight[i] / all, share, v[i * width + j], input);
+        double value_squares = 0, squares = 0;
+        for (int64_t i = 0; i < s->keys; i++) {
+            double w = weight[i] / all, x = v[i * width + j];
+            add_product(&sum, w, share, x, input);
+            value_squares += w * x * w * x;
+            squares += w * w;
+        }
         want[j] = sum.sum;
         tol[j] = tol_dot(s->keys, 2 * sum.magnitude) + 2 * expm1(2 * off) * sum.magnitude + FLT_MIN;
         if (unit > 0) /* of the sum of shares, too */
             tol[j] += likely(&sum) + share.part * fabs(sum.sum);
+        tol[j] += expm1(noise) * (sqrt(value_squares) + fabs(sum.sum) * sqrt(squares));
     }
 }

@@ -452,7 +452,8 @@ template <class S> cudaError_t launch(const cuda_device *d, const attention_args
 }
 
 /* Values in E4M3 too: 8 % faster at 27,280 keys (10.88 ms against 11.83, packing included), and
- * three times as far off (3.8 % of the result of random numbers against 1.2 %). */
+ * three times as far off (3.8 % of the result of random numbers against 1.2 %), which wan-check
+ * (tests/kernels/reference.c) does not expect. */
 constexpr bool ChosenValues8 = false;
 
 template <bool Values8> struct choice;
@@ -460,10 +461,10 @@ template <> struct choice<false> { typedef shape<176, 2, false> type; };
 template <> struct choice<true> { typedef shape<128, 3, true> type; };
 typedef choice<ChosenValues8>::type chosen;
 
-/* Where it is worth the packing and the error.  On an H100, 24 heads, as many queries as keys,
- * packing included, against bf16: 4,725 keys 0.387 ms (0.031 of it packing) and 0.395, 27,280 keys
- * 11.83 ms (0.13) and 13.57.  Packing costs by the key, what it saves comes with each pair; queries
- * may be a piece of the clip's. */
+/* Where it is worth the packing and the error (tests/kernels/reference.c knows).  On an H100, 24
+ * heads, as many queries as keys, packing included, against bf16: 4,725 keys 0.387 ms (0.031 of it
+ * packing) and 0.395, 27,280 keys 11.83 ms (0.13) and 13.57.  Packing costs by the key, what it
+ * saves comes with each pair; queries may be a piece of the clip's. */
 constexpr int64_t FewestKeys = 8192, FewestQueries = 4096;
 
 /* As wan_cuda_attention_sm90 does, and no key that counts more than once. */
