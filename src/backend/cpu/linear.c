@@ -18,6 +18,7 @@ enum {
     KC_NARROW = 2 * KC, /* as many bytes */
     NC = 128,           /* KC * NC floats: half of a 512 KB L2 */
     PART_ROWS = 64,     /* rows of x that are worth unpacking a block for */
+    PASS_TILES = 16,
     FEW_PANELS = 3,     /* few rows: that many panels of x^T at most */
     FEW_TILES = 16,     /* few rows: tiles of weight rows in one hand-over... */
     FEW_ROWS = 192,     /* ...and so many rows at most */
@@ -46,7 +47,8 @@ typedef struct job {
     const linear *l;
     size_t row_bytes; /* of the weight */
     int64_t m, n, k;
-    int64_t depth; /* of a piece of k */
+    int64_t depth;    /* of a piece of k */
+    int64_t together; /* rows of x that pass by one panel after the other */
     activation act;
 } job;
 
@@ -99,29 +101,38 @@ static void pack_block(const job *j, char *space, int64_t n0, int64_t nc, int64_
     }
 }
 
+/* Rows [r0, r1) of x pass by a panel of the piece at k0; `first`: they have met none yet. */
+static void pass_panel(const job *j, const char *panel, int64_t r0, int64_t r1, int64_t n0,
+                       int cols, int64_t k0, bool first) {
+    int64_t kc = least(j->depth, j->k - k0);
+    int mr = j->o.mr;
+    for (; r0 < r1; r0 += mr) {
+        int rows = (int)least(mr, r1 - r0);
+        const void *a[CPU_MR_MAX];
+        for (int r = 0; r < rows; r++)
+            a[r] = x_row(j, r0 + r, k0);
+        if (first)
+            prefetch(x_row(j, r0 + mr, k0), x_stride(j, k0), least(mr, j->m - r0 - mr),
+                     operand_row(&j->o, kc));
+        j->o.tile(&j->d->k, j->dst + r0 * j->n + n0, j->n, rows, cols, a, kc, panel, k0 > 0);
+    }
+}
+
 /* Outputs [n0, n0 + nc) of the rows [m0, m1). */
 static void many_rows_block(const job *j, char *space, int64_t m0, int64_t m1, int64_t n0,
                             int64_t nc) {
     const cpu_kernels *k = &j->d->k;
-    int mr = j->o.mr, nr = k->nr;
     for (int64_t k0 = 0; k0 < j->k; k0 += j->depth) {
         int64_t kc = least(j->depth, j->k - k0);
         size_t panel = operand_panel(&j->o, kc);
         pack_block(j, space, n0, nc, k0, kc);
-        for (int64_t r0 = m0; r0 < m1; r0 += mr) {
-            int rows = (int)least(mr, m1 - r0);
-            const void *a[CPU_MR_MAX];
-            for (int r = 0; r < rows; r++)
-                a[r] = x_row(j, r0 + r, k0);
-            prefetch(x_row(j, r0 + mr, k0), x_stride(j, k0), least(mr, m1 - r0 - mr),
-                     operand_row(&j->o, kc));
-            for (int64_t at = 0; at < nc; at += nr)
-                j->o.tile(k, j->dst + r0 * j->n + n0 + at, j->n, rows, (int)least(nr, nc - at), a,
-                          kc, space + panel * (size_t)(at / nr), k0 > 0);
-            if (k0 + kc < j->k)
-                continue;
-            for (int r = 0; r < rows; r++)
-                wan_cpu_finish(k, j->dst + (r0 + r) * j->n + n0, j->bias ? j->bias + n0 : NULL, nc,
+        for (int64_t r0 = m0; r0 < m1; r0 += j->together) {
+            int64_t r1 = least(m1, r0 + j->together);
+            for (int64_t at = 0; at < nc; at += k->nr)
+                pass_panel(j, space + panel * (size_t)(at / k->nr), r0, r1, n0 + at,
+                           (int)least(k->nr, nc - at), k0, at == 0);
+            for (int64_t r = r0; k0 + kc == j->k && r < r1; r++)
+                wan_cpu_finish(k, j->dst + r * j->n + n0, j->bias ? j->bias + n0 : NULL, nc,
                                j->act);
         }
     }
@@ -251,12 +262,16 @@ static bool place_x(job *j, char *space) {
     int64_t panels = ceil_div(j->m, j->d->k.nr);
     if (j->o.precision == WAN_PRECISION_F32) {
         j->depth = KC;
+        j->together = j->o.mr;
         j->x = (char *)(void *)(uintptr_t)j->from;
         j->panels = wan_cpu_work(j->d, 0);
         return panels <= FEW_PANELS &&
                operand_panel(&j->o, j->k) * (size_t)panels <= (size_t)FEW_BYTES;
     }
-    j->depth = KC_NARROW;
+    /* A tile of int8 has few rows for the bytes of its panel, which so stays in the L1 cache. */
+    bool int8 = j->o.precision == WAN_PRECISION_INT8;
+    j->depth = int8 ? KC : KC_NARROW;
+    j->together = j->o.mr * (int8 ? PASS_TILES : 1);
     j->x = space;
     j->panels = space + narrow_rows(j->m, j->k);
     int64_t grain = wan_cpu_grain(j->k);
