@@ -32,6 +32,7 @@
     X(linear)                                                                                      \
     X(linear_types)                                                                                \
     X(linear_scales)                                                                               \
+    C(linear_infinite)                                                                             \
     C(linear_threads)                                                                              \
     X(linear_speed)                                                                                \
     /* attention_check.c */                                                                        \

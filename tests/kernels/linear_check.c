@@ -131,6 +131,25 @@ CHECK(linear_scales) {
     scaled_case(t, WAN_MLX_8, 20, 1152, 17, false, 12, WAN_BF16); /* groups across pieces of 512 */
 }
 
+/* What is not a number, or too large for one, stays in its row and is not lost. */
+CHECK(linear_infinite) {
+    enum { K = 1100, N = 40 };
+    static const int64_t rows[] = {3, 130};
+    for (size_t i = 0; i < COUNT(rows); i++)
+        for (int nan = 0; nan < 2; nan++) {
+            float *hw, *x = host_alloc(t, sizeof *x * (size_t)(rows[i] * K));
+            fill_floats(t, x, rows[i] * K, NORMAL);
+            x[2 * K + 1050] = nan ? NAN : -INFINITY;
+            linear l = {.weight = new_weight(t, WAN_F16, WAN_DIMS(N, K), NORMAL, &hw)};
+            tensor y =
+                wan_linear(t->c, new_from(t, WAN_F32, WAN_DIMS(rows[i], K), x), &l, WAN_NONE);
+            const float *got = values(t, y);
+            for (int64_t e = 0; e < rows[i] * N; e++)
+                expect(t, isfinite(got[e]) == (e / N != 2), "row %lld has %g", (long long)(e / N),
+                       (double)got[e]);
+        }
+}
+
 /* The same bits from any number of threads. */
 CHECK(linear_threads) {
     static const int64_t shape[][3] = {
@@ -185,6 +204,7 @@ CHECK(linear_speed) {
         bench_linear(t, types[i], 1125, 3072, 3072);
     bench_linear(t, WAN_Q8_0, 1125, 3072, 14336);
     bench_linear(t, WAN_Q8_0, 1125, 14336, 3072);
+    bench_linear(t, WAN_Q8_0, 4725, 3072, 3072);
     bench_linear(t, WAN_Q8_0, 1, 3072, 18432);
     bench_linear(t, WAN_Q8_0, 2, 3072, 18432);
     bench_linear(t, WAN_Q8_0, 8, 3072, 18432);

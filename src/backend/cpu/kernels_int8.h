@@ -19,6 +19,12 @@
 
 #include <string.h>
 
+/* A step is taken word by word unless the words' file knows better: too many at once and sums no
+ * longer stay in registers. */
+#ifndef UNROLL_WORDS
+#define UNROLL_WORDS _Pragma("GCC unroll 1")
+#endif
+
 enum {
     GROUP = 32,
     GROUP_ROW = 4 + 4 * WORDS,
@@ -122,6 +128,7 @@ INLINE void tile_int8(int rows, int halves, float *dst, int64_t ld, int cols, co
             d[r][0] = OFFSET ? i_load(p + GROUP_START) : i_zero();
             d[r][1] = OFFSET ? i_load(p + GROUP_START + 4 * LANES) : i_zero();
         }
+        UNROLL_WORDS
         for (int w = 0; w < WORDS; w++) {
             vint p0 = i_load(p + 4 * NR * w), p1 = i_load(p + 4 * NR * w + 4 * LANES);
 #pragma GCC unroll 12
