@@ -611,6 +611,8 @@ static void conv_speeds(check *t) {
     }
     bench_conv(t, 4, 30, 1024, 1024, WAN_SAME, false);
     bench_conv(t, 4, 120, 256, 256, WAN_SAME, false);
+    bench_conv(t, 4, 128, 256, 256, WAN_SAME, false);
+    bench_conv(t, 4, 64, 512, 512, WAN_SAME, false);
     bench_conv(t, 1, 128, 256, 12, WAN_SAME, false);
     bench_conv(t, 1, 30, 1024, 1024, WAN_UP2, true);
     bench_conv(t, 1, 240, 160, 160, WAN_DOWN2, true);
