@@ -117,6 +117,8 @@ struct backend {
     /* Type and so bytes of what place makes. NULL: place copies nothing. */
     dtype (*placed_type)(precision p, tensor host, weight_use use);
     workspace_sizes workspace; /* functions may be NULL: none is needed */
+    /* op.conv.conv3d_norm takes w, from shapes and types alone.  NULL: none. */
+    bool (*conv_norms)(const compute *c, const conv *w);
     backend_ops op;
 };
 

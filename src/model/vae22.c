@@ -117,8 +117,7 @@ static tensor residual_block(compute *c, const res_block *b, tensor x, block_his
     tensor sum = changes ? wan_conv3d(c, x, &b->shortcut, NULL) : x;
     size_t mark = wan_mark(c);
     tensor h = wan_pixel_norm_for(c, x, b->norm1, &b->conv1, changes);
-    h = wan_conv3d(c, h, &b->conv1, &past->conv1);
-    h = wan_pixel_norm_for(c, h, b->norm2, &b->conv2, true);
+    h = wan_conv3d_normed(c, h, &b->conv1, &past->conv1, b->norm2, &b->conv2);
     wan_conv3d_add(c, sum, h, &b->conv2, &past->conv2);
     wan_release(c, mark);
     return sum;

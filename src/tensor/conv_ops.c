@@ -98,9 +98,15 @@ static double taps_in_time(int64_t out_frames, int64_t kt, int stride, int64_t b
     return taps;
 }
 
+/* What follows a convolution in the same op. */
+typedef struct then_norm {
+    tensor gain;
+    float code;
+} then_norm;
+
 static void conv_over_time(compute *c, tensor dst, tensor x, const conv *w, history *past,
-                           int stride, bool add) {
-    assert(is_input(c, w, x) && is_frames(c, dst) && is_conv(w, 5, x.dim[3]));
+                           int stride, bool add, const then_norm *norm) {
+    assert(is_input(c, w, x) && (norm || is_frames(c, dst)) && is_conv(w, 5, x.dim[3]));
     assert(dst.dim[1] == x.dim[1] && dst.dim[2] == x.dim[2]);
     size_t mark = wan_mark(c);
     x = rounded(c, x);
@@ -118,7 +124,9 @@ static void conv_over_time(compute *c, tensor dst, tensor x, const conv *w, hist
               out,
           (double)wan_bytes(x) + wan_bytes(w->weight) + (add ? 2.0 : 1.0) * wan_bytes(dst));
     workspace(c, dst, x, w, WAN_SAME);
-    if (wan_ready(c))
+    if (wan_ready(c) && norm)
+        c->be->op.conv.conv3d_norm(c, dst, x, w, kept ? past : NULL, norm->gain, norm->code);
+    else if (wan_ready(c))
         c->be->op.conv.conv3d(c, dst, x, w, kept ? past : NULL, stride, add);
     remember(c, past, x);
     wan_release(c, mark);
@@ -126,13 +134,13 @@ static void conv_over_time(compute *c, tensor dst, tensor x, const conv *w, hist
 
 tensor wan_conv3d(compute *c, tensor x, const conv *w, history *past) {
     tensor dst = wan_new(c, c->act, WAN_DIMS(x.dim[0], x.dim[1], x.dim[2], w->weight.dim[0]));
-    conv_over_time(c, dst, x, w, past, 1, false);
+    conv_over_time(c, dst, x, w, past, 1, false, NULL);
     return dst;
 }
 
 void wan_conv3d_add(compute *c, tensor sum, tensor x, const conv *w, history *past) {
     assert(sum.dim[0] == x.dim[0] && sum.dim[3] == w->weight.dim[0]);
-    conv_over_time(c, sum, x, w, past, 1, true);
+    conv_over_time(c, sum, x, w, past, 1, true, NULL);
 }
 
 tensor wan_frames_up(compute *c, tensor x, const conv *w, history *past, bool first) {
@@ -143,7 +151,7 @@ tensor wan_frames_up(compute *c, tensor x, const conv *w, history *past, bool fi
         wan_copy(c, wan_slice(dst, 0, 1), wan_slice(x, 0, 1));
     if (x.dim[0] > skip)
         conv_over_time(c, wan_slice(dst, skip, dst.dim[0] - skip),
-                       wan_slice(x, skip, x.dim[0] - skip), w, past, 1, false);
+                       wan_slice(x, skip, x.dim[0] - skip), w, past, 1, false, NULL);
     return dst;
 }
 
@@ -163,7 +171,7 @@ void wan_frames_down_add(compute *c, tensor sum, tensor x, const conv *w, histor
     assert(frames == 0 || past->frames.rank); /* or the first frame would be forgotten */
     if (frames > 0)
         conv_over_time(c, wan_slice(sum, skip, frames), wan_slice(x, skip, 2 * frames), w, past, 2,
-                       true);
+                       true, NULL);
 }
 
 /* ------------------------------------------------------------------------------ inside a frame */
@@ -240,6 +248,19 @@ tensor wan_pixel_norm_for(compute *c, tensor x, tensor gain, const conv *next, b
     count(c, 0, (double)wan_bytes(x) + wan_bytes(dst));
     if (wan_ready(c))
         c->be->op.conv.pixel_codes(c, dst, x, gain, next->code);
+    return dst;
+}
+
+tensor wan_conv3d_normed(compute *c, tensor x, const conv *w, history *past, tensor gain,
+                         const conv *next) {
+    bool codes = next->code > 0;
+    if (codes != (w->code > 0) || !c->planned->conv_norms || !c->planned->conv_norms(c, w))
+        return wan_pixel_norm_for(c, wan_conv3d(c, x, w, past), gain, next, true);
+    assert(gain.type == WAN_F32 && wan_elements(gain) == w->weight.dim[0]);
+    const then_norm norm = {gain, codes ? next->code : 1};
+    tensor dst = wan_new(c, codes ? WAN_F8_E4M3 : c->conv_in,
+                         WAN_DIMS(x.dim[0], x.dim[1], x.dim[2], w->weight.dim[0]));
+    conv_over_time(c, dst, x, w, past, 1, false, &norm);
     return dst;
 }
 

@@ -68,6 +68,9 @@ tensor wan_pixel_norm_in_place(compute *c, tensor x, tensor gain, bool silu);
 /* With SiLU, as what `next` multiplies: codes where it has codes; else in x's memory if x may go.
  */
 tensor wan_pixel_norm_for(compute *c, tensor x, tensor gain, const conv *next, bool may_go);
+/* The same of what wan_conv3d makes, in one go where a backend can. */
+tensor wan_conv3d_normed(compute *c, tensor x, const conv *w, history *past, tensor gain,
+                         const conv *next);
 
 /* The DupUp shortcut (vae.md 2.3) to `out` channels: factors ft in time and fs in space; a clip's
  * first frame gives one, not ft. */
@@ -105,6 +108,10 @@ typedef struct conv_ops {
      * further frames: channel o of frame t is channel o % C of frame t * (out / C) + o / C. */
     void (*conv3d)(compute *c, tensor dst, tensor x, const conv *w, const history *past,
                    int time_stride, bool add);
+    /* dst = `code` times the norm with SiLU of that, WAN_F8_E4M3 or (code 1) a plain type.  NULL
+     * where conv_norms of struct backend is. */
+    void (*conv3d_norm)(compute *c, tensor dst, tensor x, const conv *w, const history *past,
+                        tensor gain, float code);
     void (*conv2d)(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add);
     /* dst may lie where x does */
     void (*pixel_norm)(compute *c, tensor dst, tensor x, tensor gain, bool silu);

@@ -49,7 +49,10 @@ static double time_one(const cuda_device *d, conv_args a, const pool &p, const v
 
 /* Both types in turns, at the power limit. */
 static void bench_types(const cuda_device *d, const pool &p, int round) {
+    shape normed = cube("L3 res 256 norm", 6, 240, 240, 256, 256, 3, 3, 2, false);
+    normed.norm = true;
     const shape list[] = {
+        normed,
         cube("L0 res 1024", 8, 30, 30, 1024, 1024, 3, 3, 2, false),
         cube("L1 res 1024", 16, 60, 60, 1024, 1024, 3, 3, 2, false),
         cube("L2 res 512", 21, 120, 120, 512, 512, 3, 3, 2, false),
@@ -60,6 +63,8 @@ static void bench_types(const cuda_device *d, const pool &p, int round) {
     for (const shape &s : list)
         for (dtype type : {WAN_F16, WAN_F8_E4M3}) {
             conv_args a = args_of(s, type);
+            a.gain = s.norm ? p.scale : NULL;
+            a.code = 8;
             for (const variant *v = variants; v < variants + VARIANTS; v++)
                 if (variant_fits(v, &a) && v->outs != 160) {
                     double ms = time_one(d, a, p, v, 60);
@@ -67,7 +72,7 @@ static void bench_types(const cuda_device *d, const pool &p, int round) {
                            name_of(type), round, s.name, v->rows, v->outs, ms, flops(a) / ms / 1e9,
                            v == choose(d, &a) ? " chosen" : "");
                 }
-            if (type == WAN_F16)
+            if (type == WAN_F16 || s.norm)
                 continue;
             double ms = time_one(d, a, p, &in_one_piece, 60);
             printf("TYPES %s round %d %-16s in one piece %8.3f ms %6.1f TFLOP/s\n", name_of(type),

@@ -7,12 +7,13 @@ typedef struct shape {
     int held;
     bool add;
     int time_stride, stride, split, phase; /* phase 0-3 of a doubled image, -1: none */
-    bool no_past, no_bias, one_sign;
+    bool no_past, no_bias, one_sign, norm;
 } shape;
 
 static shape cube(const char *name, int64_t t, int64_t h, int64_t w, int64_t in, int64_t out,
                   int kt, int k, int held, bool add) {
-    return shape{name, t, h, w, in, out, kt, k, k, held, add, 1, 1, 1, -1, false, false, false};
+    return shape{name, t, h, w, in, out,   kt,    k,     k,    held,
+                 add,  1, 1, 1, -1, false, false, false, false};
 }
 
 static shape phase(const char *name, int64_t t, int64_t h, int64_t w, int64_t in, int64_t out,

@@ -54,9 +54,10 @@ size_t wan_cuda_conv_workspace(const compute *c, tensor dst, tensor x, const con
 }
 
 /* What all convolutions have in common; false where the tensors' types do not fit together. */
-static bool begin(compute *c, conv_args *a, tensor dst, tensor x, const conv *w, bool add) {
+static bool begin(compute *c, conv_args *a, tensor dst, tensor x, const conv *w, bool add,
+                  const float *gain = NULL) {
     bool codes = w->code > 0 && x.type == WAN_F8_E4M3;
-    if (dst.type != (codes ? WAN_F16 : x.type) || x.type != w->weight.type) {
+    if (dst.type != (codes && !gain ? WAN_F16 : x.type) || x.type != w->weight.type) {
         wan_fail(&c->err, WAN_E_TYPE, "cuda: no convolution of %s by %s into %s",
                  wan_dtype(x.type)->name, wan_dtype(w->weight.type)->name,
                  wan_dtype(dst.type)->name);
@@ -84,13 +85,14 @@ static bool begin(compute *c, conv_args *a, tensor dst, tensor x, const conv *w,
     a->dst_w = dst.dim[2];
     a->add = add;
     a->type = x.type;
+    a->gain = gain;
     return !c->err.code;
 }
 
 cudaError_t wan_cuda_conv_any(const cuda_device *d, const conv_args *a) {
     if (a->frames_in > MOST_PLACES || a->height > MOST_PLACES || a->width > MOST_PLACES)
         return cudaErrorInvalidValue;
-    if (a->type == WAN_F8_E4M3) /* only where `place` made codes, for Hopper */
+    if (a->type == WAN_F8_E4M3 || a->gain) /* only for Hopper, and for shapes that it takes */
         return cudaErrorNotSupported;
     return a->type == WAN_F32 ? wan_cuda_conv_f32(d, a) : wan_cuda_conv_half(d, a);
 }
@@ -105,24 +107,37 @@ static void run(compute *c, const conv_args *a) {
     wan_cuda_ok(c, e, "convolution");
 }
 
+static void over_time(compute *c, conv_args *a, tensor dst, const conv *w, const history *past,
+                      int time_stride) {
+    a->kt = (int)w->weight.dim[2];
+    a->before = a->kt - 1;
+    if (past) {
+        a->past = past->frames.data;
+        a->before = (int)past->frames.dim[0];
+        a->held = (int)past->held;
+    }
+    a->time_stride = time_stride;
+    a->frames_out = (a->before + a->frames_in - a->kt) / time_stride + 1;
+    a->top = a->kh / 2;
+    a->left = a->kw / 2;
+    a->split = (int)(a->out / dst.dim[3]);
+    run(c, a);
+}
+
 void wan_cuda_conv3d(compute *c, tensor dst, tensor x, const conv *w, const history *past,
                      int time_stride, bool add) {
     conv_args a;
-    if (!begin(c, &a, dst, x, w, add))
+    if (begin(c, &a, dst, x, w, add))
+        over_time(c, &a, dst, w, past, time_stride);
+}
+
+void wan_cuda_conv3d_norm(compute *c, tensor dst, tensor x, const conv *w, const history *past,
+                          tensor gain, float code) {
+    conv_args a;
+    if (!begin(c, &a, dst, x, w, false, (const float *)gain.data))
         return;
-    a.kt = (int)w->weight.dim[2];
-    a.before = a.kt - 1;
-    if (past) {
-        a.past = past->frames.data;
-        a.before = (int)past->frames.dim[0];
-        a.held = (int)past->held;
-    }
-    a.time_stride = time_stride;
-    a.frames_out = (a.before + a.frames_in - a.kt) / time_stride + 1;
-    a.top = a.kh / 2;
-    a.left = a.kw / 2;
-    a.split = (int)(a.out / dst.dim[3]);
-    run(c, &a);
+    a.code = code;
+    over_time(c, &a, dst, w, past, 1);
 }
 
 static void run_phases(compute *c, conv_args *a) {

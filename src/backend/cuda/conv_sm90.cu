@@ -8,28 +8,27 @@ typedef struct variant {
     int rows, outs, cluster, shared;
     double alone, together; /* speeds: taps one by one, those of a row from one stage */
     dtype type;
+    bool norm;
     kernel *run;
 } variant;
 
-template <class T, int... shape>
-static constexpr variant variant_of(double alone, double together) {
-    typedef tile<T, shape...> t;
-    return variant{t::ROWS,
-                   t::N,
-                   t::CLUSTER,
-                   t::SHARED,
-                   alone,
-                   together,
-                   std::is_same_v<T, f8> ? WAN_F8_E4M3 : WAN_F16,
-                   conv_kernel<t>};
+template <class T> static constexpr variant variant_of(double alone, double together) {
+    dtype type = std::is_same_v<typename T::number, f8> ? WAN_F8_E4M3 : WAN_F16;
+    return variant{T::ROWS,  T::N, T::CLUSTER, T::SHARED,     alone,
+                   together, type, T::NORM,    conv_kernel<T>};
 }
 
 /* Speeds as measured on an H100 at its power limit of 700 W, where the first one's is 700 TFLOP/s.
  * 160 outputs are for the encoder (160 and 320 channels), 16 for the head (12). */
 static const variant variants[] = {
-    variant_of<f16, 1, 256, 2, 4, 4>(0.99, 1.0),  variant_of<f16, 1, 128, 2, 6, 6>(0.72, 0.96),
-    variant_of<f16, 2, 160, 2, 3, 5>(0.93, 0.97), variant_of<f16, 2, 16, 1, 5, 8>(0.17, 0.34),
-    variant_of<f8, 1, 256, 2, 4, 4>(1.6, 1.6),    variant_of<f8, 1, 128, 2, 6, 6>(1.2, 1.5),
+    variant_of<tile<f16, 1, 256, 2, 4, 4>>(0.99, 1.0),
+    variant_of<tile<f16, 1, 128, 2, 6, 6>>(0.72, 0.96),
+    variant_of<tile<f16, 2, 160, 2, 3, 5>>(0.93, 0.97),
+    variant_of<tile<f16, 2, 16, 1, 5, 8>>(0.17, 0.34),
+    variant_of<tile<f8, 1, 256, 2, 4, 4>>(1.6, 1.9),
+    variant_of<tile<f8, 1, 128, 2, 6, 6>>(1.2, 1.9),
+    variant_of<normed<f16, 1, 256, 2, 4, 4>>(1, 1),
+    variant_of<normed<f8, 1, 256, 2, 4, 4>>(1, 1),
 };
 #define VARIANTS (int)(sizeof variants / sizeof *variants)
 
@@ -196,6 +195,8 @@ static bool fill_job(conv_job *j, const conv_args *a, const variant *v) {
     j->dst = (uint16_t *)a->dst + (a->off_y * a->dst_w + a->off_x) * j->channels;
     j->bias = a->bias;
     j->scale = a->scale;
+    j->gain = a->gain;
+    j->code = a->code;
     j->unit = a->unit;
     j->fetch = a->add && v->outs >= OLD_STEP;
     j->add = a->add && !j->fetch;
@@ -214,12 +215,17 @@ static bool type_fits(const conv_args *a) {
     return a->type == WAN_F16 && a->in % 8 == 0;
 }
 
+/* A norm needs all outputs in one tile, see variant_fits. */
+static bool norm_fits(const conv_args *a) {
+    return !a->gain || (a->split == 1 && a->step == 1 && !a->add && is_aligned(a->gain, 8));
+}
+
 /* What the kernels take. */
 static bool fits(const cuda_device *d, const conv_args *a) {
     int64_t plane = a->height * (a->width + 1), pixels = a->frames_out * plane;
-    return d->sm == 90 && type_fits(a) && a->out % a->split == 0 &&
-           (a->split == 1 || (a->split == 2 && !a->add)) && a->kt <= MAX_TAPS && a->stride <= 2 &&
-           a->height >= a->stride && a->width >= a->stride &&
+    return d->sm == 90 && type_fits(a) && norm_fits(a) && a->out % a->split == 0 &&
+           (a->split == 1 || (a->split == 2 && !a->add)) && a->before < a->kt &&
+           a->kt <= MAX_TAPS && a->stride <= 2 && a->height >= a->stride && a->width >= a->stride &&
            (a->time_stride == 1 || (a->time_stride == 2 && a->held <= 1)) && pixels > 0 &&
            pixels + plane < INT32_MAX - 1024 && a->top < 128 && a->left < 128 &&
            is_aligned(a->x, 16) && is_aligned(a->past, 16) && is_aligned(a->weight, 16) &&
@@ -227,8 +233,10 @@ static bool fits(const cuda_device *d, const conv_args *a) {
 }
 
 static bool variant_fits(const variant *v, const conv_args *a) {
-    return v->type == a->type &&
-           (v->outs < OLD_STEP ? a->out <= v->outs : a->out / a->split % 8 == 0);
+    return v->type == a->type && v->norm == (a->gain != NULL) &&
+           (v->norm              ? a->out == v->outs
+            : v->outs < OLD_STEP ? a->out <= v->outs
+                                 : a->out / a->split % 8 == 0);
 }
 
 /* All tiles of a variant cost the same, so the time is that of the rounds that the multiprocessors

@@ -26,172 +26,16 @@
  * bringing half of the weights for both, take less from the L2 cache, and power is what limits
  * this.
  *
- * e4m3: the matrix unit keeps about 14 bits of a sum and cuts the rest off at every step, towards
- * zero, which over the 864 steps of 27 taps of 1024 channels takes percents off.  So after the 9
- * taps of one frame, 36 steps, sums are put aside and begin anew.  There is no room for 128 more
- * registers; two of f16 share one, in units of 2^12 codes.  They fit: the codes of a pixel have a
- * length of about 448 at most (wan_code_scale), those of a weight lie within 448, so that sums stay
- * below 27 * 448 * 448 * sqrt(1024), 2^12 times 42336.
+ * e4m3: the matrix unit keeps of each product what is above 2^-13 of the sum so far, and cuts the
+ * rest off.  So sums are put aside and begin anew after the 27 taps of 128 channels.  There is no
+ * room for 128 more registers; two of f16 share one, in units of 2^12 codes.  They fit: the codes
+ * of a pixel have a length of about 448 at most (wan_code_scale), those of a weight lie within 448,
+ * so that sums stay below 27 * 448 * 448 * sqrt(1024), 2^12 times 42336.
  */
 #ifndef WAN_BACKEND_CUDA_CONV_SM90_CUH
 #define WAN_BACKEND_CUDA_CONV_SM90_CUH
 
-#include "backend/cuda/sm90.cuh"
-#include "backend/cuda/vector.cuh"
-
-#define ROW_BYTES 128 /* of a step, a swizzled row */
-#define THREADS 384
-#define MAX_TAPS 3  /* in time */
-#define GROUP 16    /* clusters of pixels whose tiles are done together, for the L2 cache */
-#define GROUPS 2    /* of consumers */
-#define OLD_STEP 32 /* outputs of a box of what dst holds; 64 bytes, a swizzled row */
-#define ASIDE 4096  /* codes that count 1 in sums put aside */
-
-/* A tap in time, in one map: frame t of dst sees frame t + shift of the map. */
-typedef struct source {
-    int map, tap, shift, count;
-} source;
-
-typedef struct conv_job {
-    CUtensorMap weight, old, x[3]; /* x: every frame or the even ones, the odd ones, past */
-    source sources[2 * MAX_TAPS];
-    int n_sources, kh, kw, chunks; /* chunks of one step */
-    int together, pixel_bytes;     /* taps of a row that share a stage of pixels: kw or 1 */
-    int pixels, plane, height, width, padded; /* of dst as this call fills it, rows padded */
-    int clusters, n_tiles;                    /* tiles: clusters of pixels x groups of outputs */
-    int stride, top, left;
-    void *dst; /* its first pixel */
-    const float *bias, *scale;
-    float unit;        /* a sum of codes counts scale[output] * unit */
-    int out, channels; /* outputs; of one frame of dst, the others go `part` further on */
-    int64_t part, frame;
-    int row, col;
-    bool add, fetch; /* dst +=: number by number; with `old` */
-} conv_job;
-
-/* Where a block's tile is. */
-typedef struct place {
-    int first_pixel, out; /* out: first output */
-    int first, last;      /* frames of the whole cluster's pixels */
-} place;
-
-template <int ROWS, int N, int CLUSTER>
-static __device__ __forceinline__ place place_of(const conv_job &j, int index, int rank) {
-    int span = GROUP * j.n_tiles, group = index / span * GROUP;
-    int size = min(GROUP, j.clusters - group), r = index % span;
-    int pixel = (group + r % size) * CLUSTER * ROWS;
-    place p;
-    p.first_pixel = pixel + rank * ROWS;
-    p.out = r / size * N;
-    p.first = pixel / j.plane;
-    p.last = (min(pixel + CLUSTER * ROWS, j.pixels) - 1) / j.plane;
-    return p;
-}
-
-static __device__ __forceinline__ bool is_seen(const source &s, const place &p) {
-    return p.last + s.shift >= 0 && p.first + s.shift < s.count;
-}
-
-/* The coordinates of pixel i, -1 the one in front of the first. */
-typedef struct pixel {
-    int t, y, x;
-} pixel;
-
-static __device__ __forceinline__ pixel pixel_of(const conv_job &j, int i) {
-    unsigned from = (unsigned)(i + j.plane), t = from / (unsigned)j.plane;
-    unsigned in_frame = from - t * (unsigned)j.plane, y = in_frame / (unsigned)j.padded;
-    return pixel{(int)t - 1, (int)y, (int)(in_frame - y * (unsigned)j.padded)};
-}
-
-/* Where pixel i goes; NULL: nowhere. */
-static __device__ __forceinline__ f16 *target_of(const conv_job &j, int i) {
-    pixel p = pixel_of(j, i);
-    if (i >= j.pixels || p.x >= j.width)
-        return NULL;
-    return (f16 *)j.dst + p.t * j.frame + p.y * (int64_t)j.row + p.x * (int64_t)j.col;
-}
-
-/* ------------------------------------------------------------------------------------- storing */
-
-/* Among four lanes: v[i] of lane q and v[q] of lane i change places. */
-static __device__ __forceinline__ void transpose4(uint32_t (&v)[4], int q) {
-#pragma unroll
-    for (int bit = 1; bit <= 2; bit *= 2) {
-        bool upper = q & bit;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            if (i & bit)
-                continue;
-            uint32_t got = __shfl_xor_sync(0xffffffffu, upper ? v[i] : v[i + bit], bit);
-            v[i] = upper ? got : v[i];
-            v[i + bit] = upper ? v[i + bit] : got;
-        }
-    }
-}
-
-/* Rows of whole groups of 8 outputs.  Four lanes hold two neighbours each of four such groups;
- * after a transposition each has one group, 16 bytes, and together they store 64 bytes of a row. */
-template <int MW, int N>
-static __device__ __forceinline__ void store_wide(const conv_job &j, const float (&acc)[MW][N / 2],
-                                                  f16 *const (&to)[2 * MW], int out, int q) {
-#pragma unroll
-    for (int g = 0; g < N / 32; g++) {
-        float2 bias[4];
-#pragma unroll
-        for (int b = 0; b < 4; b++) {
-            int o = out + 32 * g + 8 * b;
-            bias[b] = make_float2(0, 0);
-            if (j.bias && o < j.out)
-                bias[b] = __ldg((const float2 *)(j.bias + o + 2 * q));
-        }
-        int o = out + 32 * g + 8 * q;
-        int64_t at = o < j.channels ? o : o + j.part;
-#pragma unroll
-        for (int r = 0; r < 2 * MW; r++) {
-            uint32_t v[4];
-#pragma unroll
-            for (int b = 0; b < 4; b++) {
-                const float *d = &acc[r / 2][16 * g + 4 * b + 2 * (r % 2)];
-                v[b] = pack_pair<f16>(d[0] + bias[b].x, d[1] + bias[b].y);
-            }
-            transpose4(v, q);
-            if (to[r] && o < j.out)
-                *(uint4 *)(to[r] + at) = make_uint4(v[0], v[1], v[2], v[3]);
-        }
-    }
-}
-
-/* Any number of outputs, one by one. */
-template <int MW, int N>
-static __device__ __forceinline__ void store_each(const conv_job &j, const float (&acc)[MW][N / 2],
-                                                  f16 *const (&to)[2 * MW], int out, int q) {
-#pragma unroll
-    for (int b = 0; b < N / 8; b++)
-#pragma unroll
-        for (int r = 0; r < 2 * MW; r++)
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                int o = out + 8 * b + 2 * q + e;
-                if (!to[r] || o >= j.out)
-                    continue;
-                f16 *at = to[r] + (o < j.channels ? o : o + j.part);
-                float sum = acc[r / 2][4 * b + 2 * (r % 2) + e];
-                sum += j.bias ? __ldg(j.bias + o) : 0.f;
-                sum += j.add ? to_float(*at) : 0.f;
-                from_float(at, sum);
-            }
-}
-
-template <int MW, int N>
-static __device__ __forceinline__ void store(const conv_job &j, const float (&acc)[MW][N / 2],
-                                             f16 *const (&to)[2 * MW], int out, int q) {
-    if constexpr (N < OLD_STEP)
-        store_each<MW, N>(j, acc, to, out, q);
-    else
-        store_wide<MW, N>(j, acc, to, out, q);
-}
-
-/* -------------------------------------------------------------------------------------- kernel */
+#include "backend/cuda/conv_sm90_store.cuh"
 
 /* Stages in the order in which producer and consumers take them. */
 template <int STAGES, int BYTES> struct ring {
@@ -228,6 +72,8 @@ template <class T, int M, int OUTS, int C, int A, int B> struct tile {
     typedef T number;
     static const int STEP = ROW_BYTES / sizeof(T);   /* input channels */
     static const bool PARTS = std::is_same_v<T, f8>; /* of sums, put aside one by one */
+    static const bool NORM = false;                  /* stores what a norm makes of it */
+    typedef f16 result;
     static const int MW = M, N = OUTS, CLUSTER = C;
     static const int ROWS = 64 * GROUPS * M;
     static const int A_BYTES = (ROWS + 8) * ROW_BYTES, B_BYTES = N * ROW_BYTES;
@@ -235,6 +81,12 @@ template <class T, int M, int OUTS, int C, int A, int B> struct tile {
     static const int SHARED = 1024 + RINGS + 16 * (A + B);
     typedef ring<A, A_BYTES> pixel_ring;
     typedef ring<B, B_BYTES> weight_ring;
+};
+
+/* Stores what the next convolution of that type multiplies. */
+template <class T, int... shape> struct normed : tile<T, shape...> {
+    static const bool NORM = true;
+    typedef T result;
 };
 
 /* What dst holds, a stage for 64 pixels. */
@@ -291,17 +143,14 @@ template <int CLUSTER> static __device__ __forceinline__ void release(uint32_t e
         barrier_arrive_at(empty, (uint32_t)lane);
 }
 
-/* `loads` stages of pixels, each with `together` of weights.  Two steps are under way at any time:
- * a stage is given back when the step after its last one has begun. */
+/* acc = the products of `loads` stages of pixels, 1 or more, each with `together` of weights.  Two
+ * steps are under way at any time: a stage is given back when the step after its last one has
+ * begun.
+ */
 template <class T>
 static __device__ __forceinline__ void multiply(float (&acc)[T::MW][T::N / 2], int loads,
                                                 const conv_job &j, typename T::pixel_ring &a,
                                                 typename T::weight_ring &b, int group, int lane) {
-#pragma unroll
-    for (int m = 0; m < T::MW; m++)
-#pragma unroll
-        for (int i = 0; i < T::N / 2; i++)
-            acc[m][i] = 0.f;
     int a_before = 0, b_before = 0;
     for (int load = 0; load < loads; load++) {
         a.wait();
@@ -314,8 +163,9 @@ static __device__ __forceinline__ void multiply(float (&acc)[T::MW][T::N / 2], i
             for (int c = 0; c < ROW_BYTES / 32; c++)
 #pragma unroll
                 for (int m = 0; m < T::MW; m++)
-                    add_products<typename T::number>(
-                        acc[m], left + 2 * c + m * (64 * ROW_BYTES / 16), right + 2 * c);
+                    add_products<typename T::number>(acc[m],
+                                                     left + 2 * c + m * (64 * ROW_BYTES / 16),
+                                                     right + 2 * c, c | load | tap);
             products_commit();
             products_wait<1>();
             if (load || tap)
@@ -332,10 +182,8 @@ static __device__ __forceinline__ void multiply(float (&acc)[T::MW][T::N / 2], i
 #pragma unroll
     for (int m = 0; m < T::MW; m++)
         hold(acc[m]);
-    if (loads) {
-        release<T::CLUSTER>(b.empty(b_before), lane);
-        release<1>(a.empty(a_before), lane);
-    }
+    release<T::CLUSTER>(b.empty(b_before), lane);
+    release<1>(a.empty(a_before), lane);
 }
 
 /* aside += acc */
@@ -354,42 +202,44 @@ static __device__ __forceinline__ void put_aside(uint32_t (&aside)[MW][N / 4],
         }
 }
 
-/* acc = (aside + acc) as numbers. */
+/* acc = (aside + acc) as numbers, with the bias.  There are as many scales as tiles have outputs.
+ */
 template <int MW, int N>
 static __device__ __forceinline__ void take_back(const conv_job &j, float (&acc)[MW][N / 2],
                                                  const uint32_t (&aside)[MW][N / 4], int out,
                                                  int q) {
-    float unit = j.unit * ASIDE;
+    const float *at = j.scale + out + 2 * q, *more = j.bias ? j.bias : j.scale;
+    float unit = j.unit * ASIDE, has = j.bias ? 1 : 0;
 #pragma unroll
     for (int b = 0; b < N / 8; b++) {
-        float2 scale = make_float2(0, 0);
-        if (out + 8 * b < j.out)
-            scale = __ldg((const float2 *)(j.scale + out + 8 * b + 2 * q));
+        float2 scale = *(const float2 *)(at + 8 * b);
+        float2 bias = *(const float2 *)(more + min(out + 8 * b, j.out - 8) + 2 * q);
 #pragma unroll
         for (int r = 0; r < 2 * MW; r++) {
             float low, high, *d = &acc[r / 2][4 * b + 2 * (r % 2)];
             unpack_pair<f16>(low, high, aside[r / 2][2 * b + r % 2]);
-            d[0] = fmaf(d[0], 1.f / ASIDE, low) * (scale.x * unit);
-            d[1] = fmaf(d[1], 1.f / ASIDE, high) * (scale.y * unit);
+            d[0] = fmaf(d[0], 1.f / ASIDE, low) * (scale.x * unit) + bias.x * has;
+            d[1] = fmaf(d[1], 1.f / ASIDE, high) * (scale.y * unit) + bias.y * has;
         }
     }
 }
 
-/* The sums of a tile: `parts` times `loads` stages of pixels. */
+/* The sums of a tile; `loads` stages of pixels for each step of channels. */
 template <class T>
 static __device__ __forceinline__ void
-sum_up(const conv_job &j, float (&acc)[T::MW][T::N / 2], int parts, int loads,
-       typename T::pixel_ring &a, typename T::weight_ring &b, const place &p, int group, int lane) {
+sum_up(const conv_job &j, float (&acc)[T::MW][T::N / 2], int loads, typename T::pixel_ring &a,
+       typename T::weight_ring &b, const place &p, int group, int lane) {
     if constexpr (std::is_same_v<typename T::number, f8>) {
+        int parts = T::PARTS ? j.chunks : 1, each = T::PARTS ? loads : loads * j.chunks;
         uint32_t aside[T::MW][T::N / 4] = {};
-        for (int i = 0; i < (T::PARTS ? parts : 1); i++) {
+        for (int i = 0; i < parts; i++) {
             if (T::PARTS && i > 0)
                 put_aside<T::MW, T::N>(aside, acc);
-            multiply<T>(acc, T::PARTS ? loads : parts * loads, j, a, b, group, lane);
+            multiply<T>(acc, each, j, a, b, group, lane);
         }
         take_back<T::MW, T::N>(j, acc, aside, p.out, lane % 4);
     } else {
-        multiply<T>(acc, parts * loads, j, a, b, group, lane);
+        multiply<T>(acc, loads * j.chunks, j, a, b, group, lane);
     }
 }
 
@@ -430,20 +280,29 @@ static __device__ __forceinline__ void consume(const conv_job &j, typename T::pi
     int lane = threadIdx.x % 32, loads = j.kh * (j.kw / j.together);
     for (int i = blockIdx.x / CLUSTER; i < j.clusters * j.n_tiles; i += gridDim.x / CLUSTER) {
         place p = place_of<T::ROWS, T::N, CLUSTER>(j, i, rank);
-        int seen = 0;
+        int seen = 0; /* 1 at least: the last tap sees the frame itself */
         for (int s = 0; s < j.n_sources; s++)
             seen += is_seen(j.sources[s], p);
-        float acc[MW][T::N / 2];
-        sum_up<T>(j, acc, seen * j.chunks, loads, a, b, p, group, lane);
-        if constexpr (T::N >= OLD_STEP)
+        float acc[MW][T::N / 2] = {};
+        sum_up<T>(j, acc, seen * loads, a, b, p, group, lane);
+        if constexpr (T::N >= OLD_STEP && !T::NORM)
             if (j.fetch)
                 add_old<T>(acc, b, group, lane);
-        f16 *to[2 * MW];
+        typename T::result *to[2 * MW];
 #pragma unroll
         for (int h = 0; h < 2 * MW; h++)
-            to[h] = target_of(j, p.first_pixel + (group * MW + h / 2) * 64 + warp * 16 + h % 2 * 8 +
-                                     lane / 4);
-        store<MW, T::N>(j, acc, to, p.out, lane % 4);
+            to[h] = target_of<typename T::result>(j, p.first_pixel + (group * MW + h / 2) * 64 +
+                                                         warp * 16 + h % 2 * 8 + lane / 4);
+        if constexpr (T::N < OLD_STEP) {
+            store_each<MW, T::N>(j, acc, to, p.out, lane % 4);
+            continue;
+        } else {
+            if constexpr (!std::is_same_v<typename T::number, f8>)
+                add_bias<MW, T::N>(j, acc, p.out, lane % 4);
+            if constexpr (T::NORM)
+                normalise<MW, T::N>(j, acc, lane % 4);
+            store_wide<MW, T::N>(j, acc, to, p.out, lane % 4);
+        }
     }
 }
 

@@ -73,6 +73,8 @@ void wan_cuda_qk_norm_rope(compute *c, tensor x, tensor gain, float eps, int hea
 
 void wan_cuda_conv3d(compute *c, tensor dst, tensor x, const conv *w, const history *past,
                      int time_stride, bool add);
+void wan_cuda_conv3d_norm(compute *c, tensor dst, tensor x, const conv *w, const history *past,
+                          tensor gain, float code);
 void wan_cuda_conv2d(compute *c, tensor dst, tensor x, const conv *w, resample r, bool add);
 size_t wan_cuda_conv_workspace(const compute *c, tensor dst, tensor x, const conv *w, resample r);
 void wan_cuda_pixel_norm(compute *c, tensor dst, tensor x, tensor gain, bool silu);
@@ -95,7 +97,8 @@ void wan_cuda_unpack(compute *c, void *dst, dtype to, const linear *l);
 
 /* pack.cu: a convolution's weight as stored (device memory, `channels_last` or not, any plain float
  * type) into [kt*kh*kw][out][in] of f32, bf16 or f16: how every conv weight lies after `place`.  Or
- * of WAN_F8_E4M3, in a multiple of 4, with a scale f32 [out] behind. */
+ * of WAN_F8_E4M3, in a multiple of 4, with a scale f32 [out] behind (and room to
+ * read as many as a multiple of 256). */
 cudaError_t wan_cuda_pack_conv(void *dst, dtype to, const void *src, tensor stored,
                                bool channels_last, cudaStream_t stream);
 
@@ -123,8 +126,13 @@ typedef struct conv_args {
     int step, off_y, off_x, split;
     bool add;   /* dst += */
     dtype type; /* of x, past, weight and dst: WAN_F32, WAN_BF16 or WAN_F16; or WAN_F8_E4M3, dst f16 */
-    const float *scale; /* of WAN_F8_E4M3: a sum of codes counts scale[o] * unit */
+    /* Of WAN_F8_E4M3: a sum of codes counts scale[o] * unit.  Readable up to a multiple of 256. */
+    const float *scale;
     float unit;
+    /* Not NULL: dst is `code` times the norm with these gains and SiLU, of the same type as x (code
+     * 1 unless those are codes).  conv_sm90.cu only, 256 outputs, split 1, step 1, no add. */
+    const float *gain;
+    float code;
 } conv_args;
 
 /* conv_sm90.cu: f16, or codes of e4m3; false where type, shape or device is not for it (the generic

@@ -2,7 +2,6 @@
 /* The device: memory, weights, and the table of ops. */
 #include "backend/cuda/device.h"
 
-#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -207,39 +206,6 @@ static wan_status device_check(void *device, error *err) {
 
 /* ------------------------------------------------------------------------------------ weights */
 
-/* Plans know no device: where all are alike, one will do. */
-static bool all_hopper(void) {
-    static atomic_int known; /* 0: not yet, 1: no, 2: yes */
-    int n = 0, major = 0, minor = 0;
-    if (!known) {
-        bool all = cudaGetDeviceCount(&n) == cudaSuccess && n > 0;
-        for (int i = 0; i < n && all; i++)
-            all = !cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, i) &&
-                  !cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, i) &&
-                  major == 9 && minor == 0;
-        known = all ? 2 : 1;
-    }
-    return known == 2;
-}
-
-/* conv_sm90.cu takes codes of such a convolution. */
-static bool takes_codes(tensor kernel) {
-    int64_t taps = 1;
-    for (int i = 2; i < kernel.rank; i++)
-        taps *= kernel.dim[i];
-    return kernel.dim[0] % 8 == 0 && kernel.dim[1] % 16 == 0 && kernel.dim[1] <= 1024 &&
-           taps <= 27 && all_hopper();
-}
-
-static dtype placed_type(precision p, tensor host, weight_use use) {
-    if (use == WAN_USE_MATRIX || use == WAN_USE_TABLE)
-        return host.type;
-    if (p == WAN_PRECISION_FP8 && takes_codes(host) &&
-        (use == WAN_USE_CONV_OF_NORM || use == WAN_USE_CONV_OF_NORM_CHANNELS_LAST))
-        return WAN_F8_E4M3;
-    return p == WAN_PRECISION_F32 ? WAN_F32 : WAN_F16;
-}
-
 /* A weight stays, or its bytes in host memory are read at every use. */
 static bool stays(whole_device *w, tensor host, weight_use use, error *err) {
     size_t bytes = wan_bytes(host);
@@ -277,8 +243,9 @@ static tensor device_place(void *device, tensor host, weight_use use, error *err
     tensor t = host;
     if (!stays(w, host, use, err) || err->code)
         return t;
-    t.type = placed_type(w->d.precision, host, use);
-    size_t scales = use >= WAN_USE_CONV && t.type == WAN_F8_E4M3 ? t.dim[0] * sizeof(float) : 0;
+    t.type = wan_cuda_placed_type(w->d.precision, host, use);
+    bool coded = use >= WAN_USE_CONV && t.type == WAN_F8_E4M3;
+    size_t scales = coded ? (size_t)(t.dim[0] + 255) / 256 * 256 * sizeof(float) : 0;
     t.data = device_alloc(device, wan_bytes(t) + scales, err);
     if (!t.data)
         return t;
@@ -396,7 +363,7 @@ static const backend cuda = {
     .host_free = host_free,
     .check = device_check,
     .place = device_place,
-    .placed_type = placed_type,
+    .placed_type = wan_cuda_placed_type,
     .limit = device_limit,
     .trim = device_trim,
     .available = device_available,
@@ -407,6 +374,7 @@ static const backend cuda = {
             .attention = wan_cuda_attention_workspace,
             .conv = wan_cuda_conv_workspace,
         },
+    .conv_norms = wan_cuda_conv_norms,
     .op =
         {
             .linear = wan_cuda_linear,
@@ -426,6 +394,7 @@ static const backend cuda = {
             .conv =
                 {
                     .conv3d = wan_cuda_conv3d,
+                    .conv3d_norm = wan_cuda_conv3d_norm,
                     .conv2d = wan_cuda_conv2d,
                     .pixel_norm = wan_cuda_pixel_norm,
                     .pixel_codes = wan_cuda_pixel_codes,

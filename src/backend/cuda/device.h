@@ -9,6 +9,10 @@
 /* "cuda: <what>: <reason>" into err unless e is cudaSuccess. */
 wan_status wan_cuda_status(cudaError_t e, const char *what, error *err);
 
+/* choices.c */
+dtype wan_cuda_placed_type(precision p, tensor host, weight_use use);
+bool wan_cuda_conv_norms(const compute *c, const conv *w);
+
 /* upload.c: from memory of any kind (a mapped file) through pinned buffers, as fast as several
  * threads can copy.  Returns when src has been read; the stream sees dst filled. */
 typedef struct cuda_upload cuda_upload;

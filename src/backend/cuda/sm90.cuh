@@ -127,25 +127,25 @@ template <int n> static __device__ __forceinline__ void hold(float (&d)[n]) {
         asm volatile("" : "+f"(d[i])::"memory");
 }
 
-/* d += A B^T: 64 rows of A, n = sizeof d / 2 rows of B, 32 bytes of a row: 16 columns of f16, or 32
- * of e4m3, whose sums keep about 14 bits.  In d[4 j + 2 h + e] is row 16 warp + lane / 4 + 8 h,
- * column 8 j + 2 (lane % 4) + e. */
-#define WGMMA(n, types, sums, a, b, turned)                                                        \
-    "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"                                                     \
+/* d = A B^T, with `more` d += A B^T: 64 rows of A, n = sizeof d / 2 rows of B, 32 bytes of a row:
+ * 16 columns of f16, or 32 of e4m3.  In d[4 j + 2 h + e] is row 16 warp + lane / 4 + 8 h, column 8
+ * j + 2 (lane % 4) + e. */
+#define WGMMA(n, types, sums, a, b, more, turned)                                                  \
+    "{\n.reg .pred p;\nsetp.ne.b32 p, %" #more ", 0;\n"                                            \
     "wgmma.mma_async.sync.aligned.m64n" #n types " {" sums "}, %" #a ", %" #b ", p, 1, 1" turned   \
     ";\n}"
-#define ADD_PRODUCTS(n, sums, a_at, b_at, ...)                                                     \
+#define ADD_PRODUCTS(n, sums, a_at, b_at, more_at, ...)                                            \
     template <class T>                                                                             \
-    static __device__ __forceinline__ void add_products(float(&d)[n / 2], uint64_t a,              \
-                                                        uint64_t b) {                              \
+    static __device__ __forceinline__ void add_products(float(&d)[n / 2], uint64_t a, uint64_t b,  \
+                                                        int more) {                                \
         if constexpr (sizeof(T) == 1)                                                              \
-            asm volatile(WGMMA(n, "k32.f32.e4m3.e4m3", sums, a_at, b_at, "")                       \
+            asm volatile(WGMMA(n, "k32.f32.e4m3.e4m3", sums, a_at, b_at, more_at, "")              \
                          : __VA_ARGS__                                                             \
-                         : "l"(a), "l"(b));                                                        \
+                         : "l"(a), "l"(b), "r"(more));                                             \
         else                                                                                       \
-            asm volatile(WGMMA(n, "k16.f32.f16.f16", sums, a_at, b_at, ", 0, 0")                   \
+            asm volatile(WGMMA(n, "k16.f32.f16.f16", sums, a_at, b_at, more_at, ", 0, 0")          \
                          : __VA_ARGS__                                                             \
-                         : "l"(a), "l"(b));                                                        \
+                         : "l"(a), "l"(b), "r"(more));                                             \
     }
 #define N8 "%0, %1, %2, %3, %4, %5, %6, %7"
 #define N10 N8 ", %8, %9"
@@ -157,13 +157,13 @@ template <int n> static __device__ __forceinline__ void hold(float (&d)[n]) {
 #define D16(i) D4(i), D4(i + 4), D4(i + 8), D4(i + 12)
 #define D64(i) D16(i), D16(i + 16), D16(i + 32), D16(i + 48)
 
-ADD_PRODUCTS(16, N8, 8, 9, D4(0), D4(4))
-ADD_PRODUCTS(128, N60 ", %60, %61, %62, %63", 64, 65, D64(0))
-ADD_PRODUCTS(160, N60 TEN(6) TEN(7), 80, 81, D64(0), D16(64))
+ADD_PRODUCTS(16, N8, 8, 9, 10, D4(0), D4(4))
+ADD_PRODUCTS(128, N60 ", %60, %61, %62, %63", 64, 65, 66, D64(0))
+ADD_PRODUCTS(160, N60 TEN(6) TEN(7), 80, 81, 82, D64(0), D16(64))
 ADD_PRODUCTS(256,
              N60 TEN(6) TEN(7) TEN(8) TEN(9) TEN(10)
                  TEN(11) ", %120, %121, %122, %123, %124, %125, %126, %127",
-             128, 129, D64(0), D64(64))
+             128, 129, 130, D64(0), D64(64))
 
 #undef WGMMA
 #undef ADD_PRODUCTS
