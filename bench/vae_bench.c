@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* vae_bench [THREADS [FILTER]] - the autoencoder's heavy stages at the size of TI2V-5B and 480 x
- * 480 pixels, with invented BF16 weights.  Each line: seconds, GFLOP/s, the share of the
+/* vae_bench [THREADS [FILTER [f32|bf16]]] - the autoencoder's stages at the size of TI2V-5B and
+ * 480 x 480 pixels, with invented BF16 weights.  Each line: seconds, GFLOP/s, the share of the f32
  * multiply-adds this machine can do at all, and the scratch it took. */
 #include <math.h>
 #include <stdio.h>
@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "backend/backend.h"
+#include "base/half.h"
 #include "base/team.h"
 
 static uint32_t state = 1;
@@ -104,16 +105,27 @@ static conv convolution(const bench *b, int64_t out, int64_t in, int64_t kt, int
 }
 
 /* Random pixels; the clock stands still while they are made. */
-static tensor image(bench *b, int64_t t, int64_t n, int64_t channels) {
+static tensor image_of(bench *b, dtype type, int64_t t, int64_t n, int64_t channels) {
     clocks start = now();
-    tensor x = wan_new(b->c, WAN_F32, WAN_DIMS(t, n, n, channels));
-    if (wan_ready(b->c))
-        for (int64_t i = 0; i < wan_elements(x); i++)
+    tensor x = wan_new(b->c, type, WAN_DIMS(t, n, n, channels));
+    for (int64_t i = 0; wan_ready(b->c) && i < wan_elements(x); i++)
+        if (type == WAN_F32)
             ((float *)x.data)[i] = next();
+        else
+            ((uint16_t *)x.data)[i] = wan_brain_from_float(next());
     clocks end = now();
     b->aside.wall += end.wall - start.wall;
     b->aside.cpu += end.cpu - start.cpu;
     return x;
+}
+
+static tensor image(bench *b, int64_t t, int64_t n, int64_t channels) {
+    return image_of(b, WAN_F32, t, n, channels);
+}
+
+/* As a norm leaves them. */
+static tensor input(bench *b, int64_t t, int64_t n, int64_t channels) {
+    return image_of(b, b->c->conv_in, t, n, channels);
 }
 
 static void residual(bench *b, tensor x) {
@@ -123,25 +135,25 @@ static void residual(bench *b, tensor x) {
     conv w = convolution(b, n, n, 3, 3);
     tensor gain = wan_tensor(WAN_F32, WAN_DIMS(n), b->vector);
     tensor y = wan_conv3d(c, wan_pixel_norm(c, x, gain, true), &w, NULL);
-    wan_pixel_norm_in_place(c, y, gain, true);
+    y = wan_pixel_norm_in_place(c, y, gain, true);
     wan_conv3d_add(c, x, y, &w, NULL);
     wan_release(c, mark);
 }
 
 static void conv_1024(bench *b) {
     conv w = convolution(b, 1024, 1024, 3, 3);
-    wan_conv3d(b->c, image(b, 4, 30, 1024), &w, NULL);
+    wan_conv3d(b->c, input(b, 4, 30, 1024), &w, NULL);
 }
 
 static void conv_256(bench *b) {
     conv w = convolution(b, 256, 256, 3, 3);
-    wan_conv3d(b->c, image(b, 4, 120, 256), &w, NULL);
+    wan_conv3d(b->c, input(b, 4, 120, 256), &w, NULL);
 }
 
 static void conv_one_frame(bench *b) {
     conv w = convolution(b, 1024, 1024, 3, 3);
     history past = wan_history_begin(b->c, 2, 30, 30, 1024);
-    tensor x = image(b, 1, 30, 1024);
+    tensor x = input(b, 1, 30, 1024);
     past.held = 2;
     if (wan_ready(b->c))
         memset(past.frames.data, 0, wan_bytes(past.frames));
@@ -150,7 +162,7 @@ static void conv_one_frame(bench *b) {
 
 static void head(bench *b) {
     conv w = convolution(b, 12, 256, 3, 3);
-    wan_conv3d(b->c, image(b, 1, 240, 256), &w, NULL);
+    wan_conv3d(b->c, input(b, 1, 240, 256), &w, NULL);
 }
 
 static void upsample(bench *b) {
@@ -172,6 +184,25 @@ static void attention_480(bench *b) {
 static void norm(bench *b) {
     tensor gain = wan_tensor(WAN_F32, WAN_DIMS(256), b->vector);
     wan_pixel_norm(b->c, image(b, 4, 240, 256), gain, true);
+}
+
+static void shortcut(bench *b) {
+    wan_dup_up(b->c, image(b, 1, 120, 512), 512, 1, 2, false);
+}
+
+static void average(bench *b) {
+    wan_avg_down(b->c, image(b, 1, 240, 160), 320, 1, 2, false);
+}
+
+static void pixels(bench *b) {
+    tensor frames = wan_new(b->c, WAN_F32, WAN_DIMS(3, 4, 480, 480));
+    wan_pixels_out(b->c, frames, 0, image(b, 4, 240, 12), 2);
+}
+
+static void last_frames(bench *b) {
+    history past = wan_history_begin(b->c, 2, 240, 240, 256);
+    tensor x = input(b, 2, 240, 256);
+    wan_copy(b->c, past.frames, x);
 }
 
 /* The first level: 30 x 30 x 1 latents to 60 x 60 x 2. */
@@ -197,18 +228,23 @@ static const struct stage {
     {"conv 1024 30x30x1", conv_one_frame},   {"head 256-12 240x240", head},
     {"upsample 1024 30x30x2", upsample},     {"downsample 160 240x240", downsample},
     {"attention 1024 30x30", attention_480}, {"norm 256 240x240x4", norm},
+    {"dup up 512 120x120x1", shortcut},      {"average 160-320 240x240", average},
+    {"pixels out 240x240x4", pixels},        {"history 256 240x240x2", last_frames},
     {"level 0, 1 latent frame", level_0},    {"level 3 block, 1 frame", block_3},
 };
 
-static void measure(const struct stage *s, bench *b, int threads, double peak) {
+static void measure(const struct stage *s, bench *b, precision p, int threads, double peak) {
     error err = {0};
-    compute dry = wan_compute_dry(), c;
+    const backend *be = &wan_backend_cpu;
+    compute dry = wan_compute_plan(be, p), c;
     b->c = &dry;
     s->run(b);
-    if (wan_compute_open(&c, wan_backend_find("cpu", NULL, &err), threads, dry.scratch.peak, &err)) {
+    void *device = be->open(&(device_options){.threads = threads, .precision = p}, &err);
+    if (!device || wan_compute_on(&c, be, device, p, dry.scratch.peak, &err)) {
         printf("%-24s %s\n", s->name, err.message);
         return;
     }
+    c.owns_device = true;
     b->c = &c;
     clocks best = {INFINITY, INFINITY};
     for (int i = 0; i < 3; i++) {
@@ -233,6 +269,7 @@ static void measure(const struct stage *s, bench *b, int threads, double peak) {
 int main(int argc, char **argv) {
     int threads = argc > 1 ? atoi(argv[1]) : (int)sysconf(_SC_NPROCESSORS_ONLN);
     const char *filter = argc > 2 ? argv[2] : "";
+    precision p = argc > 3 && !strcmp(argv[3], "bf16") ? WAN_PRECISION_BF16 : WAN_PRECISION_F32;
     const int64_t most = (int64_t)1024 * 1024 * 27;
     bench b = {.weights = malloc((size_t)most * sizeof *b.weights),
                .vector = malloc(4096 * sizeof *b.vector)};
@@ -250,7 +287,7 @@ int main(int argc, char **argv) {
     printf("%d threads, %.1f GFLOP/s at most\n", threads, peak / 1e9);
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
         if (strstr(stages[i].name, filter))
-            measure(&stages[i], &b, threads, peak);
+            measure(&stages[i], &b, p, threads, peak);
     free(b.weights);
     free(b.vector);
     return 0;
