@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "backend/backend.h"
+#include "pipeline/precision.h"
 
 typedef struct finder {
     finding line;
@@ -78,6 +79,20 @@ static void examine_cuda(const finder *f) {
         p->describe(cuda_line, (void *)(uintptr_t)f);
 }
 
+/* What --precision auto would look at on this CPU. */
+static void say_by_speed(const finder *f) {
+    precision list[4];
+    int n = wan_backend_cpu.by_speed(list);
+    char text[160] = "f32; nothing is faster here";
+    if (n > 1)
+        snprintf(text, sizeof text, "f32; --precision auto looks at");
+    for (int i = 0; n > 1 && i < n - 1; i++) {
+        size_t at = strlen(text);
+        snprintf(text + at, sizeof text - at, "%s %s", i ? "," : "", wan_precision_name(list[i]));
+    }
+    say(f, "use", "precision", text);
+}
+
 /* The same choice that every command makes. */
 static void conclude(const finder *f, const char *device) {
     error why = {0}, none = {0};
@@ -93,8 +108,11 @@ static void conclude(const finder *f, const char *device) {
         const backend_plugin *p = asked ? NULL : wan_backend_cuda(&none);
         if (p)
             p->count(&none);
-        snprintf(text, sizeof text, "cpu, f32%s%s", asked ? " as asked" : ", because ",
+        snprintf(text, sizeof text, "cpu%s%s", asked ? " as asked" : ", because ",
                  asked ? "" : none.message);
+        say(f, "use", "device", text);
+        say_by_speed(f);
+        return;
     } else {
         snprintf(text, sizeof text, "%s:%d, %s unless --precision says otherwise", be->name,
                  ordinal, be->best == WAN_PRECISION_BF16 ? "bf16" : "f32");

@@ -106,11 +106,28 @@ void wan_backend_cpu_describe(char *text, size_t size) {
             n += (size_t)snprintf(text + n, size - n, ", %s", names[i].name);
 }
 
+/* What has instructions of its own; AMX makes bf16 the fastest. */
+static int by_speed(precision list[4]) {
+    cpu_kernels k;
+    unsigned have = wan_cpu_detect();
+    int n = 0;
+    wan_cpu_kernels_init(&k, have);
+    if (k.fast_bf16 && have & CPU_AMX)
+        list[n++] = WAN_PRECISION_BF16;
+    if (k.fast_int8)
+        list[n++] = WAN_PRECISION_INT8;
+    if (k.fast_bf16 && !(have & CPU_AMX))
+        list[n++] = WAN_PRECISION_BF16;
+    list[n++] = WAN_PRECISION_F32;
+    return n;
+}
+
 const backend wan_backend_cpu = {
     .name = "cpu",
     .precisions =
         1u << WAN_PRECISION_F32 | 1u << WAN_PRECISION_BF16 | 1u << WAN_PRECISION_INT8,
     .best = WAN_PRECISION_F32,
+    .by_speed = by_speed,
     .tokens_together = 4096, /* unpacking a weight tile costs nothing beside its use */
     .pixels_together = 3072,
     .latents_together = 1024,
