@@ -190,9 +190,9 @@ static void few_rows_tile(const job *j, char *space, int64_t n0, int rows) {
                  j->row_bytes, least(mr, j->n - n0 - mr), (size_t)(kc / type->block * type->bytes));
         for (int r = 0; r < rows; r++)
             a[r] = space + operand_row(&j->o, kc) * (size_t)r;
-        for (int64_t m0 = 0; m0 < j->m; m0 += k->nr)
-            j->o.tile(k, tile + m0 * mr, k->nr, rows, (int)least(k->nr, j->m - m0), a, kc,
-                      few_panel(j, m0, k0), k0 > 0);
+        for (int64_t m0 = 0; m0 < j->m; m0 += k->nr) /* whole registers: parts are slow to store */
+            j->o.tile(k, tile + m0 * mr, k->nr, rows, j->m - m0 > k->nr / 2 ? k->nr : k->nr / 2, a,
+                      kc, few_panel(j, m0, k0), k0 > 0);
     }
     for (int64_t m0 = 0; m0 < j->m; m0 += k->nr, tile += mr * k->nr) {
         int64_t cols = least(k->nr, j->m - m0);
