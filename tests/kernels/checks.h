@@ -62,6 +62,7 @@
     V(pixel_norm)                                                                                  \
     V(dup_up)                                                                                      \
     V(avg_down)                                                                                    \
+    C(copy)                                                                                        \
     V(pixels_in_out)                                                                               \
     V(latents_in_out)                                                                              \
     V(conv_speed)                                                                                  \

@@ -518,6 +518,29 @@ CHECK(avg_down) {
         }
 }
 
+static void copy_case(check *t, int64_t n, int64_t from, int64_t to) {
+    size_t mark = wan_mark(t->c);
+    float *was;
+    tensor all = new_f32(t, WAN_DIMS(n + from + to), NORMAL, &was);
+    wan_copy(t->c, wan_slice(all, to, n), wan_slice(all, from, n));
+    float *want = host_alloc(t, wan_bytes(all));
+    memcpy(want, was, wan_bytes(all));
+    memmove(want + to, was + from, sizeof *want * (size_t)n);
+    expect_equal(t, "copy", values(t, all), want, wan_elements(all));
+    wan_release(t->c, mark);
+}
+
+CHECK(copy) {
+    static const int64_t sizes[] = {1, 1000, 200003}; /* the last in pieces */
+    for (size_t i = 0; i < COUNT(sizes); i++) {
+        int64_t n = sizes[i];
+        copy_case(t, n, n, 0);
+        copy_case(t, n, 0, n + 5);
+        copy_case(t, n, 1, 0); /* over itself */
+        copy_case(t, n, 0, n / 2);
+    }
+}
+
 /* --------------------------------------------------------------------------------- in and out */
 
 CHECK(pixels_in_out) {
