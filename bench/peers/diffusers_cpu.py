@@ -76,13 +76,15 @@ def demo(args):
     with tempfile.TemporaryDirectory() as scratch:
         if not args.alone:
             out = os.path.join(scratch, "diffusers.safetensors")
-            rows.append(("diffusers f32", *measure([sys.executable, os.path.abspath(__file__), "--model", args.model, *threads,
-                                                    "--reference", out]), latents(out)))
+            figures = measure([sys.executable, os.path.abspath(__file__), "--model", args.model, *threads, "--reference", out])
+            rows.append(("diffusers f32", *figures, latents(out)))
         for precision in args.precisions:
             out = os.path.join(scratch, precision + ".safetensors")
-            rows.append(("wan " + precision, *measure([args.wan, "generate", "-m", args.model, "-p", PROMPT, "--seed", str(SEED),
-                                                       "--device", "cpu", "--precision", precision, *threads, "-q", "-o", out]), latents(out)))
-    print(f"| demo clip, whole command, {args.threads} threads | seconds | CPU s | peak RSS | times as fast | latents off by |\n|---|---|---|---|---|---|")
+            figures = measure([args.wan, "generate", "-m", args.model, "-p", PROMPT, "--seed", str(SEED), "--device", "cpu",
+                               "--precision", precision, *threads, "-q", "-o", out])
+            rows.append(("wan " + precision, *figures, latents(out)))
+    print(f"| demo clip, whole command, {args.threads} threads | seconds | CPU s | peak RSS | times as fast | latents off by |\n"
+          "|---|---|---|---|---|---|")
     _, slow, _, _, exact = rows[0]
     for name, seconds, cpu, memory, x in rows:
         print(f"| {name} | {seconds:.1f} | {cpu:.1f} | {memory / 2**20:.0f} MiB | {slow / seconds:.2f} | "
@@ -95,23 +97,25 @@ def full(args):
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         out = os.path.join(scratch, "peer.json")
-        measure([sys.executable, os.path.join(HERE, "diffusers_ti2v.py"), "--device", "cpu", "--stages", ",".join(args.stages), "--repeat", "1",
-                 "--json", out, *same])
+        measure([sys.executable, os.path.join(HERE, "diffusers_ti2v.py"), "--device", "cpu", "--stages", ",".join(args.stages),
+                 "--repeat", "1", "--json", out, *same])
         with open(out, encoding="utf-8") as f:
             d = json.load(f)
         rows.append(("diffusers bf16", d["cpu_seconds"], d["seconds"], d["peak_rss"]))
     for precision in args.precisions:
         cpu, seconds, memory = {}, {}, 0
         for stage in args.stages:
-            d = json.loads(subprocess.run([args.wan, "bench", "--synthetic", "ti2v-5b", "--type", "q8_0", "--device", "cpu", "--precision", precision,
-                                           "--stage", stage, "--repeat", "1", "--json", *same], check=True, stdout=subprocess.PIPE).stdout)
+            command = [args.wan, "bench", "--synthetic", "ti2v-5b", "--type", "q8_0", "--device", "cpu", "--precision", precision,
+                       "--stage", stage, "--repeat", "1", "--json", *same]
+            d = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
             cpu[stage], seconds[stage] = d["stages"][0]["cpu_seconds"], d["stages"][0]["seconds"]
             memory = max(memory, d["peak_rss"])
         rows.append(("wan " + precision, cpu, seconds, memory))
-    print(f"| TI2V-5B {args.full}, one step, CPU s (seconds), {args.threads} threads | " + " | ".join(args.stages) + " | peak RSS |\n" +
-          "|---" * (len(args.stages) + 2) + "|")
+    print(f"| TI2V-5B {args.full}, one step, CPU s (seconds), {args.threads} threads | " + " | ".join(args.stages) +
+          " | peak RSS |\n" + "|---" * (len(args.stages) + 2) + "|")
     for name, cpu, seconds, memory in rows:
-        print(f"| {name} | " + " | ".join(f"{cpu[s]:.1f} ({seconds[s]:.1f})" for s in args.stages) + f" | {memory / 2**30:.2f} GiB |")
+        cells = [f"{cpu[s]:.1f} ({seconds[s]:.1f})" for s in args.stages]
+        print(f"| {name} | " + " | ".join(cells) + f" | {memory / 2**30:.2f} GiB |")
 
 
 def main():

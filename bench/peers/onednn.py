@@ -62,7 +62,8 @@ def have(isa):
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     if isa == "amx" and limit and "AMX" not in limit and limit not in ("DEFAULT", "ALL"):
         return False
-    needs = {"amx": "amx_bf16", "avx512bf16": "avx512_bf16", "avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni", "avx512": "avx512bw", "avx2": "avx2"}
+    needs = {"amx": "amx_bf16", "avx512bf16": "avx512_bf16", "avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni",
+             "avx512": "avx512bw", "avx2": "avx2"}
     return needs[isa] in flags
 
 
@@ -72,8 +73,8 @@ def our_rates(program, threads, precision, isa):
     for check in "linear_speed", "conv_speed":
         if check == "conv_speed" and precision == "int8":
             continue                                    # int8 is for matrix products
-        out = subprocess.run([program, "--bench", "--threads", str(threads), "--precision", precision, "--isa", isa, "--filter", check],
-                             check=True, stdout=subprocess.PIPE, text=True).stdout
+        out = subprocess.run([program, "--bench", "--threads", str(threads), "--precision", precision, "--isa", isa,
+                              "--filter", check], check=True, stdout=subprocess.PIPE, text=True).stdout
         for what, stored, dims, n, _, rate in LINE.findall(out):
             dims = tuple(int(d) for d in dims.split(","))
             # Convolutions are labelled by their input, which is in bf16 rows or f32 ones; weights are BF16.
@@ -103,13 +104,14 @@ def main():
         for key, peer in theirs.items():
             what, dims, n = key
             for stored in sorted({s for rates in ours.values() for k, s in rates if k == key}) or [""]:
-                label = (f"linear {dims[0]}x{n}x{dims[1]}" if what == "linear" else f"conv3d {dims[3]}->{n}, {dims[0]}x{dims[1]}x{dims[2]}") + " " + stored
+                label = f"linear {dims[0]}x{n}x{dims[1]}" if what == "linear" else "conv3d {3}->{4}, {0}x{1}x{2}".format(*dims, n)
                 cells = []
                 for precision in args.precisions:
                     rate = ours[precision].get((key, stored))
                     beside = peer.get("f32" if precision == "f32" else "bf16")
                     cells += [f"{rate:.1f}" if rate else "", f"{100 * rate / beside:.0f} %" if rate and beside else ""]
-                print(f"| {label} | {threads} | {peer['f32']:.1f} | {peer.get('bf16', float('nan')):.1f} | " + " | ".join(cells) + " |", flush=True)
+                print(f"| {label} {stored} | {threads} | {peer['f32']:.1f} | {peer.get('bf16', float('nan')):.1f} | " +
+                      " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 """Stages of Wan2.2 TI2V-5B on the CPU by stable-diffusion.cpp and by `wan`, one after the other on the same files.
 
 sdcpp.sh builds the peer and calls this.  Weights are random, full-size and Q8_0 (the VAE F16), written once by `wan bench
---synthetic`.  CPU seconds (user and system, all threads) are what to compare on a machine that others use too; the peer's are read
-from /proc while it runs: at the log line that ends a stage, and when that stage began by the peer's own clock.
+--synthetic`.  CPU seconds (user and system, all threads) are what to compare on a machine that others use too; the peer's are
+read from /proc while it runs: at the log line that ends a stage, and when that stage began by the peer's own clock.
 
   text    a prompt of 14 tokens (the peer always computes 512)
   dit     one denoising step without guidance
@@ -87,8 +87,9 @@ def peer(program, files, size, args, steps, wanted, found, log):
     after the last of the wanted stages; none: lets it finish."""
     text = ["--t5xxl", files["text"]] if wanted != ["decode"] else []
     command = [program, "-M", "vid_gen", "--diffusion-model", files["dit"], "--vae", files["vae"], *text, "-p", PROMPT,
-               "--cfg-scale", "1", "--sampling-method", "euler", "--flow-shift", "5.0", "-t", str(args.threads), "-v", "-W", str(size[0]),
-               "-H", str(size[1]), "--video-frames", str(size[2]), "--steps", str(steps), *args.peer_args, "-o", log + ".webm"]
+               "--cfg-scale", "1", "--sampling-method", "euler", "--flow-shift", "5.0", "-t", str(args.threads), "-v",
+               "-W", str(size[0]), "-H", str(size[1]), "--video-frames", str(size[2]), "--steps", str(steps), *args.peer_args,
+               "-o", log + ".webm"]
     ended, begin = None, time.monotonic()
     with open(log, "w", encoding="utf-8") as out:
         print(*command, file=out)
@@ -153,7 +154,8 @@ class Results:
 
     def add(self, name, what, figures):
         self.rows.setdefault(name, {})[what] = list(figures)
-        print(f"{name}: {what}, {figures[0]:.1f} CPU s, {figures[1]:.1f} s, {figures[2] / 2**30:.2f} GiB", file=sys.stderr, flush=True)
+        print(f"{name}: {what}, {figures[0]:.1f} CPU s, {figures[1]:.1f} s, {figures[2] / 2**30:.2f} GiB", file=sys.stderr,
+              flush=True)
         with open(self.path, "w", encoding="utf-8") as f:
             json.dump(self.rows, f, indent=1)
 
@@ -162,7 +164,8 @@ def run_peer(args, files, name, program, results):
     tag = os.path.join(args.logs, name.replace(" ", "-"))
     early = [s for s in ("text", "dit") if s in args.stages]
     if early:
-        peer(program, files, args.size, args, 1, early, lambda s, f: s in early and results.add(name, label(args, s), f), tag + ".log")
+        peer(program, files, args.size, args, 1, early, lambda s, f: s in early and results.add(name, label(args, s), f),
+             tag + ".log")
     if "decode" in args.stages:
         peer(program, files, args.decode_size, args, 1, ["decode"],
              lambda s, f: s == "decode" and results.add(name, label(args, s), f), tag + "-decode.log")
@@ -175,8 +178,9 @@ def run_ours(args, precision, results):
     for stage in args.stages:
         size = args.decode_size if stage == "decode" else args.size
         steps = args.clip_steps if stage == "clip" else 1
-        d = bench(args, os.path.join(args.logs, f"wan-{precision}-{stage}.log"), "--precision", precision, "--size", "%dx%d" % size[:2],
-                  "--frames", str(size[2]), "--steps", str(steps), "--stage", "all" if stage == "clip" else stage)
+        d = bench(args, os.path.join(args.logs, f"wan-{precision}-{stage}.log"), "--precision", precision,
+                  "--size", "%dx%d" % size[:2], "--frames", str(size[2]), "--steps", str(steps),
+                  "--stage", "all" if stage == "clip" else stage)
         # The peer's clip begins without a picture.
         parts = [s for s in d["stages"] if s["name"] != "encode"]
         load = d["load_seconds"] if stage == "clip" else 0
@@ -186,9 +190,8 @@ def run_ours(args, precision, results):
 
 def table(rows, threads):
     """CPU seconds, in brackets seconds; then how many times as much the peers take as each of ours."""
-    labels = []
-    for row in rows.values():
-        labels += [what for what in row if what not in labels]
+    order = ["text", "DiT", "decode", "clip"]
+    labels = sorted({what for row in rows.values() for what in row}, key=lambda w: (order.index(w.split()[0]), w))
     print(f"| CPU s (seconds), {threads} threads | " + " | ".join(labels) + " | peak RSS |\n" + "|---" * (len(labels) + 2) + "|")
     for name, row in rows.items():
         cells = [f"{row[w][0]:.1f} ({row[w][1]:.1f})" if w in row else "" for w in labels]
@@ -214,9 +217,11 @@ def merge(paths):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--size", type=shape, default=(480, 480, 17), metavar="WxHxF", help="of text, dit and clip (default 480x480x17)")
+    p.add_argument("--size", type=shape, default=(480, 480, 17), metavar="WxHxF",
+                   help="of text, dit and clip (default 480x480x17)")
     p.add_argument("--decode-size", type=shape, default=(256, 256, 17), metavar="WxHxF", help="default 256x256x17")
-    p.add_argument("--stages", default="text,dit,decode", type=lambda t: t.split(","), help="of text, dit, decode and clip (default text,dit,decode)")
+    p.add_argument("--stages", default="text,dit,decode", type=lambda t: t.split(","),
+                   help="of text, dit, decode and clip (default text,dit,decode)")
     p.add_argument("--clip-steps", type=int, default=4)
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     p.add_argument("--precisions", default="f32,bf16,int8", help="of ours, perhaps none (default f32,bf16,int8)")
