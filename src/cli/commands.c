@@ -31,8 +31,9 @@ static const command list[] = {
       wan_command_convert },
     { "bench", FOR_BENCH, 0, "",
       "time each stage alone",
-      "Reports wall and CPU seconds, operations and memory of each stage, and go or no-go against a budget.  The weights are "
-      "those of -m, or full-size random ones (--synthetic), whose pictures mean nothing.",
+      "Reports wall and CPU seconds, operations and memory of each stage, how near it comes to what this machine's registers "
+      "and memory can do (of floor), and go or no-go against a budget.  The weights are those of -m, or full-size random "
+      "ones (--synthetic), whose pictures mean nothing.",
       wan_command_bench },
     { "quality", FOR_QUALITY, 2, "A B",
       "say how far one clip is from another",
