@@ -150,6 +150,17 @@ static void conv_256(bench *b) {
     wan_conv3d(b->c, input(b, 4, 120, 256), &w, NULL);
 }
 
+/* The shapes of peers/onednn.py. */
+static void conv_256_peer(bench *b) {
+    conv w = convolution(b, 256, 256, 3, 3);
+    wan_conv3d(b->c, input(b, 4, 128, 256), &w, NULL);
+}
+
+static void conv_512_peer(bench *b) {
+    conv w = convolution(b, 512, 512, 3, 3);
+    wan_conv3d(b->c, input(b, 4, 64, 512), &w, NULL);
+}
+
 static void conv_one_frame(bench *b) {
     conv w = convolution(b, 1024, 1024, 3, 3);
     history past = wan_history_begin(b->c, 2, 30, 30, 1024);
@@ -225,6 +236,7 @@ static const struct stage {
     void (*run)(bench *b);
 } stages[] = {
     {"conv 1024 30x30x4", conv_1024},        {"conv 256 120x120x4", conv_256},
+    {"conv 256 128x128x4", conv_256_peer},   {"conv 512 64x64x4", conv_512_peer},
     {"conv 1024 30x30x1", conv_one_frame},   {"head 256-12 240x240", head},
     {"upsample 1024 30x30x2", upsample},     {"downsample 160 240x240", downsample},
     {"attention 1024 30x30", attention_480}, {"norm 256 240x240x4", norm},
@@ -258,10 +270,11 @@ static void measure(const struct stage *s, bench *b, precision p, int threads, d
         wan_release(&c, mark);
     }
     double share = 100 * dry.done.flops / peak;
-    printf("%-24s %8.4f s %8.1f GFLOP/s %5.1f %% %8.1f MB; %8.4f cpu s, %5.1f %%%s%s\n", s->name,
-           best.wall, dry.done.flops / best.wall / 1e9, share / best.wall,
-           (double)c.scratch.peak / 1e6, best.cpu, share * threads / best.cpu,
-           c.err.code ? "  " : "", c.err.message);
+    printf("%-24s %8.4f s %8.1f GFLOP/s %5.1f %% %8.1f MB; %8.4f cpu s, %6.1f GFLOP each, %5.1f "
+           "%%%s%s\n",
+           s->name, best.wall, dry.done.flops / best.wall / 1e9, share / best.wall,
+           (double)c.scratch.peak / 1e6, best.cpu, dry.done.flops / best.cpu / 1e9,
+           share * threads / best.cpu, c.err.code ? "  " : "", c.err.message);
     fflush(stdout);
     wan_compute_close(&c);
 }
