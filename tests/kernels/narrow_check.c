@@ -161,6 +161,13 @@ CHECK(bf16_tile) {
     }
 }
 
+/* The same check beside the peak of another precision. */
+static check beside(const check *t, precision p) {
+    check other = *t;
+    other.peak = t->c->be->peak(t->c->device, p).flops;
+    return other;
+}
+
 /* A tile whose operands stay in the caches, at the depth of a product. */
 CHECK(bf16_tile_speed) {
     enum { K = 512, TILES = 64 };
@@ -174,7 +181,8 @@ CHECK(bf16_tile_speed) {
         row[r] = a + r * K;
     char label[64];
     snprintf(label, sizeof label, "bf16 tile %d x %d, depth %d", mr, nr, K);
-    for (bench b = bench_begin(t, label, 2.0 * mr * nr * K * TILES, 0); bench_next(&b);)
+    check timed = beside(t, WAN_PRECISION_BF16);
+    for (bench b = bench_begin(&timed, label, 2.0 * mr * nr * K * TILES, 0); bench_next(&b);)
         for (int i = 0; i < TILES; i++)
             t->k->bf16_tile(dst, nr, mr, nr, row, K, panel, false);
 }
@@ -372,7 +380,9 @@ CHECK(int8_tile_speed) {
         row[r] = a.rows + (size_t)r * a.stride;
     char label[64];
     snprintf(label, sizeof label, "int8 tile %d x %d, depth %d", mr, nr, K);
-    for (bench timer = bench_begin(t, label, 2.0 * mr * nr * K * TILES, 0); bench_next(&timer);)
+    check timed = beside(t, WAN_PRECISION_INT8);
+    for (bench timer = bench_begin(&timed, label, 2.0 * mr * nr * K * TILES, 0);
+         bench_next(&timer);)
         for (int i = 0; i < TILES; i++)
             t->k->int8_tile(dst, nr, mr, nr, row, a.groups, panel, false);
 }
