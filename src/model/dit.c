@@ -60,14 +60,14 @@ enum {
 /* clang-format off */
 #define AT(field) offsetof(struct dit, field)
 static const binding top_rows[] = {
-    { "patch_embedding",   AT(patch),           BIND_LINEAR, S_DIM,       S_PATCH_IN, false },
-    { "text_embedding.0",  AT(text1),           BIND_LINEAR, S_DIM,       S_TEXT,     false },
-    { "text_embedding.2",  AT(text2),           BIND_LINEAR, S_DIM,       S_DIM,      false },
-    { "time_embedding.0",  AT(time1),           BIND_LINEAR, S_DIM,       S_FREQ,     false },
-    { "time_embedding.2",  AT(time2),           BIND_LINEAR, S_DIM,       S_DIM,      false },
-    { "time_projection.1", AT(time_projection), BIND_LINEAR, S_6DIM,      S_DIM,      false },
-    { "head.head",         AT(head),            BIND_LINEAR, S_PATCH_OUT, S_DIM,      false },
-    { "head.modulation",   AT(head_modulation), BIND_BARE,   S_TWO,       S_DIM,      false },
+    { "patch_embedding",    AT(patch),           BIND_EXACT, S_DIM,       S_PATCH_IN, false },
+    { "text_embedding.0",   AT(text1),           BIND_EXACT, S_DIM,       S_TEXT,     false },
+    { "text_embedding.2",   AT(text2),           BIND_EXACT, S_DIM,       S_DIM,      false },
+    { "time_embedding.0",   AT(time1),           BIND_EXACT, S_DIM,       S_FREQ,     false },
+    { "time_embedding.2",   AT(time2),           BIND_EXACT, S_DIM,       S_DIM,      false },
+    { "time_projection.1",  AT(time_projection), BIND_EXACT, S_6DIM,      S_DIM,      false },
+    { "head.head",          AT(head),            BIND_EXACT, S_PATCH_OUT, S_DIM,      false },
+    { "head.modulation",    AT(head_modulation), BIND_BARE,  S_TWO,       S_DIM,      false },
 };
 #undef AT
 #define AT(field) offsetof(dit_block, field)

@@ -40,15 +40,15 @@ static const binding top_rows[] = {
 #define AT(field) offsetof(umt5_block, field)
 static const binding block_rows[] = {
     { "norm1",                   AT(norm1), BIND_VECTOR,       S_DIM,     S_NONE,  false },
-    { "attn.q",                  AT(q),     BIND_LINEAR_PLAIN, S_INNER,   S_DIM,   false },
-    { "attn.k",                  AT(k),     BIND_LINEAR_PLAIN, S_INNER,   S_DIM,   false },
-    { "attn.v",                  AT(v),     BIND_LINEAR_PLAIN, S_INNER,   S_DIM,   false },
-    { "attn.o",                  AT(o),     BIND_LINEAR_PLAIN, S_DIM,     S_INNER, false },
+    { "attn.q",                  AT(q),     BIND_EXACT_PLAIN,  S_INNER,   S_DIM,   false },
+    { "attn.k",                  AT(k),     BIND_EXACT_PLAIN,  S_INNER,   S_DIM,   false },
+    { "attn.v",                  AT(v),     BIND_EXACT_PLAIN,  S_INNER,   S_DIM,   false },
+    { "attn.o",                  AT(o),     BIND_EXACT_PLAIN,  S_DIM,     S_INNER, false },
     { "pos_embedding.embedding", AT(bias),  BIND_VECTOR,       S_BUCKETS, S_HEADS, false },
     { "norm2",                   AT(norm2), BIND_VECTOR,       S_DIM,     S_NONE,  false },
-    { "ffn.gate.0",              AT(gate),  BIND_LINEAR_PLAIN, S_FFN,     S_DIM,   false },
-    { "ffn.fc1",                 AT(up),    BIND_LINEAR_PLAIN, S_FFN,     S_DIM,   false },
-    { "ffn.fc2",                 AT(down),  BIND_LINEAR_PLAIN, S_DIM,     S_FFN,   false },
+    { "ffn.gate.0",              AT(gate),  BIND_EXACT_PLAIN,  S_FFN,     S_DIM,   false },
+    { "ffn.fc1",                 AT(up),    BIND_EXACT_PLAIN,  S_FFN,     S_DIM,   false },
+    { "ffn.fc2",                 AT(down),  BIND_EXACT_PLAIN,  S_DIM,     S_FFN,   false },
 };
 #undef AT
 /* clang-format on */

@@ -21,6 +21,8 @@ typedef struct linear {
     tensor scale;        /* f32 [1] for all rows or [out], or no tensor */
     tensor group_scale;  /* any plain float [out, in / group], or no tensor */
     tensor group_offset; /* the same type and shape */
+    /* Little work on which all that follows depends: never in 8-bit numbers, on a CPU in f32. */
+    bool exact;
 } linear;
 
 /* One row of modulation for each distinct timestep, and which row each latent frame uses:

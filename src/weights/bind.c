@@ -343,7 +343,9 @@ static wan_status bind_weight(binder *b, const char *prefix, const binding *r, t
                 : bind_matrix(b, t, want,
                               t->scale || r->kind != BIND_TABLE ? WAN_USE_MATRIX : WAN_USE_TABLE, l,
                               err);
-    if (s != WAN_OK || r->kind == BIND_LINEAR_PLAIN || r->kind == BIND_TABLE)
+    if (!is_conv)
+        l->exact = r->kind == BIND_EXACT || r->kind == BIND_EXACT_PLAIN;
+    if (s != WAN_OK || r->kind == BIND_EXACT_PLAIN || r->kind == BIND_TABLE)
         return s;
     tensor *bias = is_conv ? &k->bias : &l->bias;
     s = compose(b, prefix, r->name, ".bias", name, err);

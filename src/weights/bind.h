@@ -10,9 +10,10 @@
 #include "weights/store.h"
 
 typedef enum bind_kind {
-    BIND_LINEAR,       /* linear: NAME.weight [a, b], NAME.bias [a] */
-    BIND_LINEAR_PLAIN, /* linear without bias: NAME.weight [a, b] */
-    BIND_TABLE,        /* the same, for wan_embed */
+    BIND_LINEAR,      /* linear: NAME.weight [a, b], NAME.bias [a] */
+    BIND_EXACT,       /* the same, marked as exact (ops.h) */
+    BIND_EXACT_PLAIN, /* and without bias: NAME.weight [a, b] */
+    BIND_TABLE,       /* the same, for wan_embed */
     BIND_VECTOR, /* tensor f32: NAME.weight, as many elements as a * b (b 0: a), any leading ones */
     BIND_BARE,   /* the same, for a tensor called NAME itself */
     BIND_CONV,   /* conv: NAME.weight [a, b, ...any kernel], NAME.bias [a] */

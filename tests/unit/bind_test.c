@@ -72,11 +72,11 @@ static const int64_t sizes[SIZES] = {0, 4, 8, 5, 1, 6};
 #define AT(field) offsetof(block, field)
 static const binding rows[] = {
     {"q", AT(q), BIND_LINEAR, D, K, false},
-    {"plain", AT(plain), BIND_LINEAR_PLAIN, D, K, false},
+    {"plain", AT(plain), BIND_EXACT_PLAIN, D, K, false},
     {"patch", AT(patch), BIND_LINEAR, D, K, false},
     {"norm", AT(gain), BIND_VECTOR, D, NONE, false},
     {"modulation", AT(modulation), BIND_BARE, SIX, D, false},
-    {"table", AT(table), BIND_LINEAR_PLAIN, V, K, false},
+    {"table", AT(table), BIND_EXACT_PLAIN, V, K, false},
     {"kernel", AT(kernel), BIND_CONV, D, V, false},
     {"spare", AT(spare), BIND_LINEAR, D, K, true},
     {"extra", AT(extra), BIND_VECTOR, D, NONE, true},
@@ -326,7 +326,7 @@ static void scaled(void **state) {
         binder *bi = wan_binder_open(st, &c, &err);
         linear f = {0}, i = {0}, m = {0}, k = {0}, plain = {0};
         conv kernel = {0};
-        binding row = {"f", 0, BIND_LINEAR_PLAIN, 1, 2, false};
+        binding row = {"f", 0, BIND_EXACT_PLAIN, 1, 2, false};
         assert_int_equal(wan_bind(bi, P, &row, 1, wide, &f, &err), WAN_OK);
         assert_int_equal(f.weight.type, WAN_F8_E4M3);
         expect_values(f.scale, 1, 4, 0);
@@ -342,7 +342,7 @@ static void scaled(void **state) {
         assert_null(m.scale.data);
         size_t vectors = 5 * 4, copies = 256 + 256 + 256 + 8 + 8;
         assert_int_equal(wan_binder_bytes(bi), vectors + (far ? copies : 0));
-        row = (binding){"k", 0, BIND_LINEAR_PLAIN, 1, 3, false};
+        row = (binding){"k", 0, BIND_EXACT_PLAIN, 1, 3, false};
         assert_int_equal(wan_bind(bi, P, &row, 1, wide, &k, &err), WAN_OK);
         for (int e = 0; e < 48; e++)
             assert_true(((float *)k.weight.data)[e] ==
@@ -355,7 +355,7 @@ static void scaled(void **state) {
         assert_int_equal(wan_bind(bi, P, &row, 1, wide, &kernel, &err), WAN_E_TYPE);
         expect_error(&err, WAN_E_TYPE, "a convolution, with a scale");
         err = (error){0};
-        row = (binding){"plain", 0, BIND_LINEAR_PLAIN, 1, 2, false};
+        row = (binding){"plain", 0, BIND_EXACT_PLAIN, 1, 2, false};
         assert_int_equal(wan_bind(bi, P, &row, 1, wide, &plain, &err), WAN_E_TYPE);
         expect_error(&err, WAN_E_TYPE, "plain.weight is stored as I8");
         char text[256];
@@ -375,10 +375,10 @@ static void blocks(void **state) {
                              {P "c.weight", WAN_Q8_0, 4, {4, 32, 1, 32}},
                              {P "c.bias", WAN_F32, 1, {4}},
                              {P "k.weight", WAN_IQ2_XXS, 2, {4, 256}}};
-    static const binding m = {"m", 0, BIND_LINEAR_PLAIN, 1, 2, false},
+    static const binding m = {"m", 0, BIND_EXACT_PLAIN, 1, 2, false},
                          v = {"v", 0, BIND_VECTOR, 3, 0, false},
                          k = {"c", 0, BIND_CONV, 1, 2, false},
-                         q = {"k", 0, BIND_LINEAR_PLAIN, 1, 2, false};
+                         q = {"k", 0, BIND_EXACT_PLAIN, 1, 2, false};
     error err = {0};
     store *st = wan_store_open(make_gguf(folder, "w.gguf", s, COUNT(s)), PART_DIT, &err);
     if (!st)

@@ -19,9 +19,9 @@ enum {
     NC = 128,           /* KC * NC floats: half of a 512 KB L2 */
     PART_ROWS = 64,     /* rows of x that are worth unpacking a block for */
     PASS_TILES = 16,
-    FEW_PANELS = 3,     /* few rows: that many panels of x^T at most */
-    FEW_TILES = 16,     /* few rows: tiles of weight rows in one hand-over... */
-    FEW_ROWS = 192,     /* ...and so many rows at most */
+    FEW_PANELS = 3, /* few rows: that many panels of x^T at most */
+    FEW_TILES = 16, /* few rows: tiles of weight rows in one hand-over... */
+    FEW_ROWS = 192, /* ...and so many rows at most */
     FEW_BYTES = 768 << 10,
 };
 
@@ -246,12 +246,15 @@ static size_t narrow_rows(int64_t m, int64_t k) {
     return (bytes + 63) / 64 * 64;
 }
 
+static precision precision_of(const compute *c, const linear *l) {
+    return l->exact ? WAN_PRECISION_F32 : c->precision;
+}
+
 /* Room for panels, too, where the number of rows may be few to some set. */
 size_t wan_cpu_linear_space(const compute *c, tensor dst, tensor x, const linear *l) {
     int64_t m = x.dim[0], most = FEW_PANELS * CPU_NR_MAX;
     (void)dst;
-    (void)l;
-    if (c->precision == WAN_PRECISION_F32)
+    if (precision_of(c, l) == WAN_PRECISION_F32)
         return 0;
     return narrow_rows(m, x.dim[1]) +
            (m <= most ? narrow_rows(ceil_div(m, CPU_NR_MAX) * CPU_NR_MAX, x.dim[1]) : 0);
@@ -289,7 +292,7 @@ void wan_cpu_linear(compute *c, tensor dst, tensor x, const linear *l, activatio
              .n = l->weight.dim[0],
              .k = x.dim[1],
              .act = act};
-    j.o = wan_cpu_operand(&j.d->k, c->precision);
+    j.o = wan_cpu_operand(&j.d->k, precision_of(c, l));
     j.row_bytes = wan_bytes(wan_slice(l->weight, 0, 1));
     if (!j.m || !j.n)
         return;

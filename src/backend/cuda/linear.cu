@@ -112,8 +112,8 @@ static rooms plain_rooms(dtype operand, tensor dst, tensor x, const linear *l) {
     return r;
 }
 
-static bool wants_fp8(precision p, tensor dst, tensor x) {
-    return p == WAN_PRECISION_FP8 && x.dim[0] >= FP8_ROWS && x.dim[1] % FP8_UNIT == 0 &&
+static bool wants_fp8(precision p, tensor dst, tensor x, const linear *l) {
+    return p == WAN_PRECISION_FP8 && !l->exact && x.dim[0] >= FP8_ROWS && x.dim[1] % FP8_UNIT == 0 &&
            dst.dim[1] % FP8_UNIT == 0;
 }
 
@@ -145,7 +145,7 @@ size_t wan_cuda_linear_workspace(const compute *c, tensor dst, tensor x, const l
     if (wan_cuda_few_rows_fits(x.dim[0], l->weight, l->group_scale.data != NULL))
         return 0;
     size_t plain = plain_rooms(operand_type(c->precision), dst, x, l).total;
-    size_t fp8 = wants_fp8(c->precision, dst, x) ? fp8_rooms(dst, x, l).total : 0;
+    size_t fp8 = wants_fp8(c->precision, dst, x, l) ? fp8_rooms(dst, x, l).total : 0;
     return fp8 > plain ? fp8 : plain;
 }
 
@@ -279,7 +279,7 @@ void wan_cuda_linear(compute *c, tensor dst, tensor x, const linear *stored, act
         return;
     if (wan_cuda_few_rows_fits(x.dim[0], l.weight, l.group_scale.data != NULL))
         few(c, dst, x, &l, act);
-    else if (!wants_fp8(wan_cuda_device(c)->precision, dst, x) ||
+    else if (!wants_fp8(wan_cuda_device(c)->precision, dst, x, &l) ||
              (!fp8_product(c, dst, x, &l, act) && !c->err.code))
         plain_product(c, dst, x, &l, act);
 }
