@@ -104,7 +104,8 @@ def peer(program, files, size, args, steps, wanted, found, log):
             if os.path.exists(log + ".webm"):
                 os.remove(log + ".webm")
     if not ended >= set(wanted or ENDS) or (status and not wanted):
-        sys.exit(f"{program} ended with status {status}; the end of {log}:\n" + "".join(open(log, encoding="utf-8").readlines()[-5:]))
+        with open(log, encoding="utf-8") as f:
+            sys.exit(f"{program} ended with status {status}; the end of {log}:\n" + "".join(f.readlines()[-5:]))
     return watch.seen[-1][1], time.monotonic() - begin, watch.most()
 
 
