@@ -2,8 +2,8 @@
 /* ops.h - the transformers' vocabulary.
  * Each call checks shapes, takes its result from scratch, counts work, and has the backend fill the
  * memory.  Names are the papers' words; what may be fused inside is the backend's business.
- * Activations are [tokens, dim] of c->act, which is f32 except on a backend that has bf16 ones; what
- * is read as an activation may always be f32 too (a residual stream). Tables, vectors and
+ * Activations are [tokens, dim] of c->act, which is f32 except on a backend that has bf16 ones;
+ * what is read as an activation may always be f32 too (a residual stream). Tables, vectors and
  * modulations are f32. Formulas: ../shared/spec/dit.md 2, text.md 1.2. */
 #ifndef WAN_TENSOR_OPS_H
 #define WAN_TENSOR_OPS_H
@@ -21,8 +21,10 @@ typedef struct linear {
     tensor scale;        /* f32 [1] for all rows or [out], or no tensor */
     tensor group_scale;  /* any plain float [out, in / group], or no tensor */
     tensor group_offset; /* the same type and shape */
-    /* Little work on which all that follows depends: never in 8-bit numbers, on a CPU in f32. */
-    bool exact;
+    /* Bits of the operands of its products, at least: 0 for any; 16 where 8 would cost too much of
+     * the accuracy of a CPU's int8 (fp8 is used all the same); 32 for little work on which all that
+     * follows depends, never in 8 bits, on a CPU in f32. */
+    int bits;
 } linear;
 
 /* One row of modulation for each distinct timestep, and which row each latent frame uses:

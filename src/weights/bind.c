@@ -344,7 +344,9 @@ static wan_status bind_weight(binder *b, const char *prefix, const binding *r, t
                               t->scale || r->kind != BIND_TABLE ? WAN_USE_MATRIX : WAN_USE_TABLE, l,
                               err);
     if (!is_conv)
-        l->exact = r->kind == BIND_EXACT || r->kind == BIND_EXACT_PLAIN;
+        l->bits = r->kind == BIND_LINEAR_16                              ? 16
+                  : r->kind == BIND_EXACT || r->kind == BIND_EXACT_PLAIN ? 32
+                                                                         : 0;
     if (s != WAN_OK || r->kind == BIND_EXACT_PLAIN || r->kind == BIND_TABLE)
         return s;
     tensor *bias = is_conv ? &k->bias : &l->bias;

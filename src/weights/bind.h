@@ -11,7 +11,8 @@
 
 typedef enum bind_kind {
     BIND_LINEAR,      /* linear: NAME.weight [a, b], NAME.bias [a] */
-    BIND_EXACT,       /* the same, marked as exact (ops.h) */
+    BIND_LINEAR_16,   /* the same with `bits` 16 (ops.h) */
+    BIND_EXACT,       /* with 32 */
     BIND_EXACT_PLAIN, /* and without bias: NAME.weight [a, b] */
     BIND_TABLE,       /* the same, for wan_embed */
     BIND_VECTOR, /* tensor f32: NAME.weight, as many elements as a * b (b 0: a), any leading ones */
