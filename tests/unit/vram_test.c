@@ -13,7 +13,7 @@
 #define MIB ((size_t)1 << 20)
 #define CONTEXT (10 * MIB)
 #define SLOTS 4
-#define PIECES (96 * MIB) /* what vram.c leaves of a limit */
+#define PIECES (320 * MIB) /* what vram.c leaves of a limit */
 
 static dtype placed_type(precision p, tensor host, weight_use use) {
     (void)p;
