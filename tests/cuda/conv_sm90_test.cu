@@ -206,9 +206,9 @@ static void judge(const char *name, const buffers &b, const variant *v, bool ask
         ok ? passed++ : failed++;
 }
 
-/* Sums of codes are cut at about 13 bits, 36 times each. */
+/* Sums of codes are cut at about 13 bits, 108 times each: errors that add up like a random walk. */
 static void compare_now(const buffers &b, dtype type, float scale = 1) {
-    float slack = type == WAN_F16 ? 4e-3f : b.result == WAN_F16 ? 12e-3f : 0.1f;
+    float slack = type == WAN_F16 ? 4e-3f : b.result == WAN_F16 ? 21e-3f : 0.1f;
     CHECK(cudaMemset(b.v, 0, sizeof(verdict)));
     CHECK(cudaMemset(&b.v->first_wrong, 0xff, sizeof b.v->first_wrong));
     compare<<<512, 256>>>(b.dst, b.was, b.ref, b.result, b.n, slack * scale, b.v);
