@@ -112,10 +112,10 @@ bool wan_cuda_quantises(dtype src) {
     return src == WAN_F32 || src == WAN_BF16 || src == WAN_Q8_0;
 }
 
-cudaError_t wan_cuda_quantise_rows(void *codes, float *scale, const void *src, dtype type,
+cudaError_t wan_cuda_quantise_rows(void *out, float *scale, const void *src, dtype type,
                                    int64_t rows, int64_t cols, const float *row_scale, bool each,
                                    cudaStream_t stream) {
-    rows_job j = {(const uint8_t *)src, (uint8_t *)codes, scale, cols, row_scale, each};
+    rows_job j = {(const uint8_t *)src, (uint8_t *)out, scale, cols, row_scale, each};
     if (rows == 0)
         return cudaSuccess;
     if ((uintptr_t)src % (type == WAN_Q8_0 ? 2 : 16))
