@@ -201,7 +201,7 @@ static void round_bias(compute *c, product *p, room r) {
 }
 
 /* By cuBLASLt, if that can. */
-static bool by_library(compute *c, const product *p, room work) {
+static bool by_library(compute *c, const product *p, room space) {
     const cuda_device *d = wan_cuda_device(c);
     unfinished left;
     /* The library has no SiLU, and one after rounding to bf16 would round twice. */
@@ -209,7 +209,7 @@ static bool by_library(compute *c, const product *p, room work) {
         return false;
     if (c->err.code || !d->lt || !aligned_16(p->x) || !aligned_16(p->w) || !aligned_16(p->dst))
         return false;
-    if (!wan_cuda_lt_product(d->lt, p, in_room(c, work), &left, &c->err))
+    if (!wan_cuda_lt_product(d->lt, p, in_room(c, space), &left, &c->err))
         return false;
     return wan_cuda_ok(c, wan_cuda_finish(p, left, d->stream), "linear, bias and activation");
 }
