@@ -113,8 +113,8 @@ static rooms plain_rooms(dtype operand, tensor dst, tensor x, const linear *l) {
 }
 
 static bool wants_fp8(precision p, tensor dst, tensor x, const linear *l) {
-    return p == WAN_PRECISION_FP8 && l->bits != 32 && x.dim[0] >= FP8_ROWS && x.dim[1] % FP8_UNIT == 0 &&
-           dst.dim[1] % FP8_UNIT == 0;
+    return p == WAN_PRECISION_FP8 && l->bits != 32 && x.dim[0] >= FP8_ROWS &&
+           x.dim[1] % FP8_UNIT == 0 && dst.dim[1] % FP8_UNIT == 0;
 }
 
 /* The weight is codes with at most a scale for each row. */
