@@ -41,16 +41,7 @@ INLINE void tile(int rows, int halves, float *dst, int64_t ld, int cols, const u
 
 static void bf16_tile(float *dst, int64_t ld, int rows, int cols, const uint16_t *const *a,
                       int64_t k, const uint16_t *panel, bool add) {
-    /* clang-format off */
-#define CASE(R) case R: tile(R, 2, dst, ld, cols, a, k, panel, add); break;
-#define CASE_HALF(R) case R: tile(R, 1, dst, ld, cols, a, k, panel, add); break;
-    /* clang-format on */
-    if (cols > LANES)
-        switch (rows) { EACH_ROWS(CASE) }
-    else
-        switch (rows) { EACH_ROWS(CASE_HALF) }
-#undef CASE
-#undef CASE_HALF
+    BY_ROWS_AND_HALVES(BF16_MR, tile, dst, ld, cols, a, k, panel, add)
 }
 
 static void to_bf16(uint16_t *dst, const float *src, int64_t n) {

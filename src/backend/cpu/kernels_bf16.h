@@ -38,16 +38,7 @@ INLINE void tile_bf16(int rows, int halves, float *dst, int64_t ld, int cols,
 
 static void bf16_tile(float *dst, int64_t ld, int rows, int cols, const uint16_t *const *a,
                       int64_t k, const uint16_t *panel, bool add) {
-    /* clang-format off */
-#define CASE(R) case R <= BF16_MR ? R : -R: tile_bf16(R <= BF16_MR ? R : 1, 2, dst, ld, cols, a, k, panel, add); break;
-#define CASE_HALF(R) case R <= BF16_MR ? R : -R: tile_bf16(R <= BF16_MR ? R : 1, 1, dst, ld, cols, a, k, panel, add); break;
-    /* clang-format on */
-    if (cols > LANES)
-        switch (rows) { EACH_ROWS(CASE) }
-    else
-        switch (rows) { EACH_ROWS(CASE_HALF) }
-#undef CASE
-#undef CASE_HALF
+    BY_ROWS_AND_HALVES(BF16_MR, tile_bf16, dst, ld, cols, a, k, panel, add)
 }
 
 static void to_bf16(uint16_t *dst, const float *src, int64_t n) {

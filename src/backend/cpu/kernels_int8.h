@@ -157,16 +157,7 @@ static void int8_tile(float *dst, int64_t ld, int rows, int cols, const void *co
     const char *row[INT8_MR];
     for (int r = 0; r < rows; r++)
         row[r] = a[r];
-        /* clang-format off */
-#define CASE(R) case R <= INT8_MR ? R : -R: tile_int8(R <= INT8_MR ? R : 1, 2, dst, ld, cols, row, groups, panel, add); break;
-#define CASE_HALF(R) case R <= INT8_MR ? R : -R: tile_int8(R <= INT8_MR ? R : 1, 1, dst, ld, cols, row, groups, panel, add); break;
-    /* clang-format on */
-    if (cols > LANES)
-        switch (rows) { EACH_ROWS(CASE) }
-    else
-        switch (rows) { EACH_ROWS(CASE_HALF) }
-#undef CASE
-#undef CASE_HALF
+    BY_ROWS_AND_HALVES(INT8_MR, tile_int8, dst, ld, cols, row, groups, panel, add)
 }
 
 INLINE void fill_int8(cpu_kernels *k) {

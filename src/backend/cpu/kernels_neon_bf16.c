@@ -95,11 +95,7 @@ INLINE void tile(int rows, float *dst, int64_t ld, int cols, const uint16_t *con
 
 static void bf16_tile(float *dst, int64_t ld, int rows, int cols, const uint16_t *const *a,
                       int64_t k, const uint16_t *panel, bool add) {
-    /* clang-format off */
-#define CASE(R) case R: tile(R, dst, ld, cols, a, k, panel, add); break;
-    /* clang-format on */
-    switch (rows) { EACH_ROWS(CASE) }
-#undef CASE
+    BY_ROWS(BF16_MR, tile, dst, ld, cols, a, k, panel, add)
 }
 
 static void to_bf16(uint16_t *dst, const float *src, int64_t n) {

@@ -34,10 +34,22 @@ INLINE void store_tile(int rows, float *dst, int64_t ld, int cols, vec (*s)[2], 
     store_part(rows, dst, ld, cols, sums, add);
 }
 
-/* One case for each number of rows; the ones past a tile's are never asked for and vanish. */
+/* tile(rows, ...) with `rows` a constant, as it must be for sums to live in registers.  Numbers of
+ * rows past `most` are never asked for and vanish. */
 /* clang-format off */
-#define EACH_ROWS(CASE) \
-    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#define ROWS_CASE(R, most, tile, ...) case R <= (most) ? R : -R: tile(R <= (most) ? R : 1, __VA_ARGS__); break;
+#define BY_ROWS(...) \
+    switch (rows) { \
+    ROWS_CASE(1, __VA_ARGS__) ROWS_CASE(2, __VA_ARGS__) ROWS_CASE(3, __VA_ARGS__) ROWS_CASE(4, __VA_ARGS__) \
+    ROWS_CASE(5, __VA_ARGS__) ROWS_CASE(6, __VA_ARGS__) ROWS_CASE(7, __VA_ARGS__) ROWS_CASE(8, __VA_ARGS__) \
+    ROWS_CASE(9, __VA_ARGS__) ROWS_CASE(10, __VA_ARGS__) ROWS_CASE(11, __VA_ARGS__) ROWS_CASE(12, __VA_ARGS__) \
+    }
+/* tile(rows, halves, ...): one half of NR columns where that is enough. */
+#define BY_ROWS_AND_HALVES(most, tile, ...) \
+    if (cols > LANES) \
+        BY_ROWS(most, tile, 2, __VA_ARGS__) \
+    else \
+        BY_ROWS(most, tile, 1, __VA_ARGS__)
 /* clang-format on */
 
 #endif

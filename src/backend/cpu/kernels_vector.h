@@ -70,25 +70,12 @@ INLINE void tile_columns(int rows, float *dst, int64_t ld, const float *a, int64
 
 static void gemm_tile(float *dst, int64_t ld, int rows, int cols, const float *const *a, int64_t k,
                       const float *panel, bool add) {
-    /* clang-format off */
-#define CASE(R) case R <= MR ? R : -R: tile(R <= MR ? R : 1, 2, dst, ld, cols, a, k, panel, add); break;
-#define CASE_HALF(R) case R <= MR ? R : -R: tile(R <= MR ? R : 1, 1, dst, ld, cols, a, k, panel, add); break;
-    /* clang-format on */
-    if (cols > LANES)
-        switch (rows) { EACH_ROWS(CASE) }
-    else
-        switch (rows) { EACH_ROWS(CASE_HALF) }
-#undef CASE
-#undef CASE_HALF
+    BY_ROWS_AND_HALVES(MR, tile, dst, ld, cols, a, k, panel, add)
 }
 
 static void gemm_columns(float *dst, int64_t ld, int rows, const float *a, int64_t lda, int64_t k,
                          const float *panel) {
-    /* clang-format off */
-#define CASE(R) case R <= MR ? R : -R: tile_columns(R <= MR ? R : 1, dst, ld, a, lda, k, panel); break;
-    /* clang-format on */
-    switch (rows) { EACH_ROWS(CASE) }
-#undef CASE
+    BY_ROWS(MR, tile_columns, dst, ld, a, lda, k, panel)
 }
 
 static void transpose(float *dst, int64_t dst_ld, const float *src, int64_t src_ld, int64_t rows,
