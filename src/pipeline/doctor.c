@@ -115,7 +115,7 @@ static void conclude(const finder *f, const char *device) {
         return;
     } else {
         snprintf(text, sizeof text, "%s:%d, %s unless --precision says otherwise", be->name,
-                 ordinal, be->best == WAN_PRECISION_BF16 ? "bf16" : "f32");
+                 ordinal, wan_precision_name(be->best));
     }
     say(f, "use", "device", text);
 }

@@ -305,10 +305,9 @@ static void heads_piece(void *arg, int64_t from, int64_t to, int worker) {
     wan_cpu_rest(h->d);
 }
 
-/* 8-bit numbers are too few for weights and logits: bf16 instead, where that is faster than f32. */
+/* 8-bit numbers are too few for weights and logits. */
 static bool in_bf16(const compute *c) {
-    return c->precision == WAN_PRECISION_BF16 ||
-           (c->precision == WAN_PRECISION_INT8 && wan_cpu_device(c)->k.fast_bf16);
+    return wan_cpu_without_int8(c->precision, &wan_cpu_device(c)->k) == WAN_PRECISION_BF16;
 }
 
 void wan_cpu_attention(compute *c, tensor dst, tensor q, tensor k, tensor v, const attention *a) {

@@ -318,10 +318,8 @@ static conv_axis phase_axis(int parity) {
 
 dtype wan_cpu_conv_input(precision p) {
     cpu_kernels k;
-    if (p == WAN_PRECISION_BF16)
-        return WAN_BF16;
     wan_cpu_kernels_init(&k, wan_cpu_detect());
-    return p == WAN_PRECISION_INT8 && k.fast_bf16 ? WAN_BF16 : WAN_F32;
+    return wan_cpu_without_int8(p, &k) == WAN_PRECISION_BF16 ? WAN_BF16 : WAN_F32;
 }
 
 void wan_cpu_conv3d(compute *c, tensor dst, tensor x, const conv *w, const history *past,

@@ -44,6 +44,13 @@ static inline int64_t wan_cpu_grain(int64_t each) {
     return each < 16384 ? 16384 / (each > 0 ? each : 1) : 1;
 }
 
+/* The precision of what has no 8-bit form: in int8 bf16, where that is faster than f32. */
+static inline precision wan_cpu_without_int8(precision p, const cpu_kernels *k) {
+    if (p != WAN_PRECISION_INT8)
+        return p;
+    return k->fast_bf16 ? WAN_PRECISION_BF16 : WAN_PRECISION_F32;
+}
+
 /* A device that may use only the sets in `have`: for checks. */
 void *wan_cpu_open(int threads, unsigned have, error *err);
 

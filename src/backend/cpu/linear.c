@@ -246,11 +246,10 @@ static size_t narrow_rows(int64_t m, int64_t k) {
     return (bytes + 63) / 64 * 64;
 }
 
-/* Of 16 bits there are bf16, where that is faster than f32. */
 static precision precision_of(const compute *c, const linear *l) {
-    if (c->precision != WAN_PRECISION_INT8 || !l->bits)
-        return l->bits == 32 ? WAN_PRECISION_F32 : c->precision;
-    return l->bits == 16 && wan_cpu_device(c)->k.fast_bf16 ? WAN_PRECISION_BF16 : WAN_PRECISION_F32;
+    if (l->bits == 32)
+        return WAN_PRECISION_F32;
+    return l->bits ? wan_cpu_without_int8(c->precision, &wan_cpu_device(c)->k) : c->precision;
 }
 
 /* Room for panels, too, where the number of rows may be few to some set; a plan knows no device. */
