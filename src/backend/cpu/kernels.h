@@ -21,6 +21,7 @@ enum {
     CPU_VNNI = 8,   /* AVX512-VNNI */
     CPU_AVXVNNI = 16,
     CPU_AMX = 32, /* TILE and BF16 */
+    CPU_SLOW_BF16 = 1 << 15, /* not a set: CPU_BF16 is here and slower than f32 */
     CPU_NEON = 1 << 16,
     CPU_NEON_DOT = 1 << 17,  /* SDOT */
     CPU_NEON_I8MM = 1 << 18, /* SMMLA */
@@ -124,6 +125,8 @@ typedef struct cpu_kernels {
 
 /* The sets this machine has. */
 unsigned wan_cpu_detect(void);
+/* `have` and CPU_SLOW_BF16 where that holds. */
+unsigned wan_cpu_weigh_bf16(unsigned have, bool intel);
 /* Fills the table: scalar first, then each set in `have` overrides. */
 void wan_cpu_kernels_init(cpu_kernels *k, unsigned have);
 
