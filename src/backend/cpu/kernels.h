@@ -30,6 +30,9 @@ enum {
 
 #define CPU_MR_MAX 32 /* rows of a tile, at most */
 #define CPU_NR_MAX 64 /* columns of a tile, at most */
+/* A block of bf16 for sets that know no better: half of a 512 KB L2. */
+#define CPU_BF16_DEPTH 1024
+#define CPU_BF16_OUTPUTS 128
 
 typedef struct cpu_kernels {
     int mr, nr; /* tile of gemm_tile: rows and columns */
@@ -52,6 +55,8 @@ typedef struct cpu_kernels {
      * panel[(i / 2 * nr + j) * 2 + i % 2]; k is even, an odd depth ends with a zero. */
     bool fast_bf16; /* there are instructions for it */
     int bf16_mr;    /* rows of a tile; it has nr columns */
+    /* The block of a matrix that suits the tile and the caches: columns of k, and outputs. */
+    int bf16_depth, bf16_outputs;
     /* As gemm_tile, rows <= bf16_mr. Sums in f32, in an order that shapes alone decide; subnormal
      * operands and results may count as zero. */
     void (*bf16_tile)(float *dst, int64_t ld, int rows, int cols, const uint16_t *const *a,

@@ -57,6 +57,8 @@ static inline void t_copy(uint16_t *to, const uint16_t *from, int64_t n) {
 
 void wan_cpu_kernels_amx(cpu_kernels *k) {
     k->bf16_mr = MR;
+    k->bf16_depth = 3072;
+    k->bf16_outputs = 192;
     k->bf16_tile = bf16_tile;
     k->rest = rest;
 }

@@ -164,6 +164,8 @@ void wan_cpu_kernels_init(cpu_kernels *k, unsigned have) {
         .gemm_columns = gemm_columns_scalar,
         .transpose = transpose_scalar,
         .bf16_mr = MR,
+        .bf16_depth = CPU_BF16_DEPTH,
+        .bf16_outputs = CPU_BF16_OUTPUTS,
         .bf16_tile = bf16_tile_scalar,
         .to_bf16 = to_bf16_scalar,
         .pack_bf16 = pack_bf16_scalar,

@@ -224,6 +224,8 @@ INLINE void fill_table(cpu_kernels *k) {
         .gemm_columns = gemm_columns,
         .transpose = transpose,
         .bf16_mr = BF16_MR,
+        .bf16_depth = CPU_BF16_DEPTH,
+        .bf16_outputs = CPU_BF16_OUTPUTS,
         .bf16_tile = bf16_tile,
         .to_bf16 = to_bf16,
         .pack_bf16 = pack_bf16,

@@ -14,24 +14,22 @@
 #include <string.h>
 
 enum {
-    KC = 512,           /* whole blocks of every weight type */
-    KC_NARROW = 2 * KC, /* as many bytes */
-    NC = 128,           /* KC * NC floats: half of a 512 KB L2 */
-    PART_ROWS = 64,     /* rows of x that are worth unpacking a block for */
+    PART_ROWS = 64, /* rows of x whose products cost about what unpacking a block does */
     PASS_TILES = 16,
-    FEW_PANELS = 3, /* few rows: that many panels of x^T at most */
-    FEW_TILES = 16, /* few rows: tiles of weight rows in one hand-over... */
-    FEW_ROWS = 192, /* ...and so many rows at most */
+    AHEAD_BYTES = 32 << 10, /* rows of x that are worth fetching ahead fit the L1 cache */
+    FEW_PANELS = 3,         /* few rows: that many panels of x^T at most */
+    FEW_TILES = 16,         /* few rows: tiles of weight rows in one hand-over... */
+    FEW_ROWS = 192,         /* ...and so many rows at most */
     FEW_BYTES = 768 << 10,
 };
 
 /* Panels of a block, or panels of few rows; then rows of weights; then what is unpacked of one. */
-#define ROW_MAX (KC_NARROW / OPERAND_UNIT_MAX * OPERAND_ROW_MAX)
-static_assert(sizeof(float) * KC <= ROW_MAX, "a row of f32");
-static_assert(ROW_MAX * (NC + CPU_NR_MAX) + sizeof(float) * KC_NARROW <= CPU_WORK_BYTES, "many");
-static_assert(NC % CPU_NR_MAX == 0, "a block is whole panels");
+#define ROW_MAX (OPERAND_DEPTH_MAX / OPERAND_UNIT_MAX * OPERAND_ROW_MAX)
+static_assert(OPERAND_BLOCK_MAX + ROW_MAX * CPU_NR_MAX + sizeof(float) * OPERAND_DEPTH_MAX <=
+                  CPU_WORK_BYTES,
+              "many");
 static_assert(FEW_BYTES + ROW_MAX * CPU_MR_MAX +
-                      sizeof(float) * (KC_NARROW + CPU_MR_MAX * FEW_PANELS * CPU_NR_MAX) <=
+                      sizeof(float) * (OPERAND_DEPTH_MAX + CPU_MR_MAX * FEW_PANELS * CPU_NR_MAX) <=
                   CPU_WORK_BYTES,
               "few");
 static_assert(ROW_MAX % 64 == 0 && CPU_NR_MAX % 16 == 0, "parts are aligned");
@@ -47,7 +45,7 @@ typedef struct job {
     const linear *l;
     size_t row_bytes; /* of the weight */
     int64_t m, n, k;
-    int64_t depth;    /* of a piece of k */
+    int64_t depth;    /* of a piece of k, as of a block of weights */
     int64_t together; /* rows of x that pass by one panel after the other */
     activation act;
 } job;
@@ -62,14 +60,15 @@ static int64_t ceil_div(int64_t a, int64_t b) {
 
 /* From row to row of x in the piece at k0. */
 static size_t x_stride(const job *j, int64_t k0) {
-    bool f32 = j->o.precision == WAN_PRECISION_F32;
-    return operand_row(&j->o, f32 ? j->k : least(j->depth, j->k - k0));
+    if (j->o.precision == WAN_PRECISION_F32)
+        return operand_row(&j->o, j->k);
+    return operand_stride(&j->o, least(j->depth, j->k - k0));
 }
 
 static char *x_row(const job *j, int64_t row, int64_t k0) {
-    size_t piece = operand_row(&j->o, k0);
-    if (j->o.precision != WAN_PRECISION_F32)
-        piece *= (size_t)j->m;
+    size_t piece = j->o.precision == WAN_PRECISION_F32
+                       ? operand_row(&j->o, k0)
+                       : (size_t)(k0 / j->depth * j->m) * operand_stride(&j->o, j->depth);
     return j->x + piece + x_stride(j, k0) * (size_t)row;
 }
 
@@ -85,19 +84,19 @@ static void prefetch(const void *first, size_t stride, int64_t rows, size_t byte
 static void unpack_rows(const job *j, char *rows, float *space, int64_t row, int64_t count,
                         int64_t k0, int64_t kc) {
     for (int64_t r = 0; r < count; r++)
-        wan_cpu_operand_weight(&j->o, j->l, rows + operand_row(&j->o, kc) * (size_t)r, space,
+        wan_cpu_operand_weight(&j->o, j->l, rows + operand_stride(&j->o, kc) * (size_t)r, space,
                                row + r, k0, kc);
 }
 
 /* The weights of outputs [n0, n0 + nc) as panels [kc, nr] one after another. */
 static void pack_block(const job *j, char *space, int64_t n0, int64_t nc, int64_t k0, int64_t kc) {
-    char *rows = space + NC * ROW_MAX;
+    char *rows = space + OPERAND_BLOCK_MAX;
     float *one = (float *)(void *)(rows + CPU_NR_MAX * ROW_MAX);
     int nr = j->d->k.nr;
     for (int64_t at = 0; at < nc; at += nr, space += operand_panel(&j->o, kc)) {
         int64_t cols = least(nr, nc - at);
         unpack_rows(j, rows, one, n0 + at, cols, k0, kc);
-        j->o.pack(&j->d->k, space, rows, operand_row(&j->o, kc), cols, kc);
+        j->o.pack(&j->d->k, space, rows, operand_stride(&j->o, kc), cols, kc);
     }
 }
 
@@ -111,7 +110,7 @@ static void pass_panel(const job *j, const char *panel, int64_t r0, int64_t r1, 
         const void *a[CPU_MR_MAX];
         for (int r = 0; r < rows; r++)
             a[r] = x_row(j, r0 + r, k0);
-        if (first)
+        if (first && operand_row(&j->o, kc) * (size_t)mr <= AHEAD_BYTES)
             prefetch(x_row(j, r0 + mr, k0), x_stride(j, k0), least(mr, j->m - r0 - mr),
                      operand_row(&j->o, kc));
         j->o.tile(&j->d->k, j->dst + r0 * j->n + n0, j->n, rows, cols, a, kc, panel, k0 > 0);
@@ -153,17 +152,32 @@ static void many_piece(void *arg, int64_t from, int64_t to, int worker) {
     const many *t = arg;
     const job *j = t->j;
     for (int64_t task = from; task < to; task++) {
-        int64_t n0 = task / t->parts * NC, m0 = task % t->parts * t->part;
+        int64_t n0 = task / t->parts * j->o.outputs, m0 = task % t->parts * t->part;
         many_rows_block(j, wan_cpu_work(j->d, worker), m0, least(j->m, m0 + t->part), n0,
-                        least(NC, j->n - n0));
+                        least(j->o.outputs, j->n - n0));
     }
     wan_cpu_rest(j->d);
 }
 
+/* Into how many parts x is cut so that all threads end soonest: more share better, but each unpacks
+ * the block anew. */
+static int64_t best_parts(const job *j, int64_t blocks) {
+    int64_t best = 1, least_rows = INT64_MAX;
+    for (int64_t parts = 1; parts <= ceil_div(j->m, PART_ROWS); parts++) {
+        int64_t turns = ceil_div(blocks * parts, j->d->threads);
+        int64_t rows = turns * (ceil_div(j->m, parts) + PART_ROWS);
+        if (rows < least_rows) {
+            least_rows = rows;
+            best = parts;
+        }
+    }
+    return best;
+}
+
 static void many_rows(const job *j) {
-    int64_t blocks = ceil_div(j->n, NC);
+    int64_t blocks = ceil_div(j->n, j->o.outputs);
     many t = {.j = j};
-    t.parts = least(ceil_div(4 * (int64_t)j->d->threads, blocks), ceil_div(j->m, PART_ROWS));
+    t.parts = best_parts(j, blocks);
     t.part = ceil_div(ceil_div(j->m, t.parts), j->o.mr) * j->o.mr;
     t.parts = ceil_div(j->m, t.part);
     wan_team_run(j->d->team, blocks * t.parts, is_small(j) ? blocks * t.parts : 1, many_piece, &t);
@@ -180,7 +194,7 @@ static void few_rows_tile(const job *j, char *space, int64_t n0, int rows) {
     const cpu_kernels *k = &j->d->k;
     const dtype_info *type = wan_dtype(j->l->weight.type);
     int mr = j->o.mr;
-    float *one = (float *)(void *)(space + CPU_MR_MAX * ROW_MAX), *tile = one + KC_NARROW;
+    float *one = (float *)(void *)(space + CPU_MR_MAX * ROW_MAX), *tile = one + OPERAND_DEPTH_MAX;
     for (int64_t k0 = 0; k0 < j->k; k0 += j->depth) {
         int64_t kc = least(j->depth, j->k - k0);
         const void *a[CPU_MR_MAX];
@@ -189,7 +203,7 @@ static void few_rows_tile(const job *j, char *space, int64_t n0, int rows) {
                      k0 / type->block * type->bytes,
                  j->row_bytes, least(mr, j->n - n0 - mr), (size_t)(kc / type->block * type->bytes));
         for (int r = 0; r < rows; r++)
-            a[r] = space + operand_row(&j->o, kc) * (size_t)r;
+            a[r] = space + operand_stride(&j->o, kc) * (size_t)r;
         for (int64_t m0 = 0; m0 < j->m; m0 += k->nr) /* whole registers: parts are slow to store */
             j->o.tile(k, tile + m0 * mr, k->nr, rows, j->m - m0 > k->nr / 2 ? k->nr : k->nr / 2, a,
                       kc, few_panel(j, m0, k0), k0 > 0);
@@ -265,8 +279,8 @@ size_t wan_cpu_linear_space(const compute *c, tensor dst, tensor x, const linear
 /* Whether x has few rows, and where it lies as the operand that it is. */
 static bool place_x(job *j, char *space) {
     int64_t panels = ceil_div(j->m, j->d->k.nr);
+    j->depth = j->o.depth;
     if (j->o.precision == WAN_PRECISION_F32) {
-        j->depth = KC;
         j->together = j->o.mr;
         j->x = (char *)(void *)(uintptr_t)j->from;
         j->panels = wan_cpu_work(j->d, 0);
@@ -275,7 +289,6 @@ static bool place_x(job *j, char *space) {
     }
     /* A tile of int8 has few rows for the bytes of its panel, which so stays in the L1 cache. */
     bool int8 = j->o.precision == WAN_PRECISION_INT8;
-    j->depth = int8 ? KC : KC_NARROW;
     j->together = j->o.mr * (int8 ? PASS_TILES : 1);
     j->x = space;
     j->panels = space + narrow_rows(j->m, j->k);

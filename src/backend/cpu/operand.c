@@ -3,7 +3,11 @@
 
 #include <string.h>
 
-enum { GROUP = 32 };
+enum {
+    GROUP = 32,
+    DEPTH = 512, /* of f32 and of groups: with OUTPUTS half of a 512 KB L2 */
+    OUTPUTS = 128
+};
 
 static_assert(GROUP == OPERAND_UNIT_MAX, "a group of int8 is the largest unit");
 
@@ -55,15 +59,25 @@ static void pack_int8(const cpu_kernels *k, void *panel, const void *rows, size_
 
 operand wan_cpu_operand(const cpu_kernels *k, precision p) {
     size_t nr = (size_t)k->nr;
+    operand o;
     switch (p) {
     case WAN_PRECISION_BF16:
-        return (operand){k, p, k->bf16_mr, 2, 4, 4 * nr, tile_bf16, pack_bf16};
+        o = (operand){k,         p,        k->bf16_mr, 2, 4, 4 * nr, k->bf16_depth, k->bf16_outputs,
+                      tile_bf16, pack_bf16};
+        break;
     case WAN_PRECISION_INT8:
-        return (operand){k, p, k->int8_mr, GROUP, k->int8_row, k->int8_panel, tile_int8, pack_int8};
+        o = (operand){k,     p,       k->int8_mr, GROUP,    k->int8_row, k->int8_panel,
+                      DEPTH, OUTPUTS, tile_int8,  pack_int8};
+        break;
     default:
-        return (operand){k,        WAN_PRECISION_F32, k->mr, 1, sizeof(float), sizeof(float) * nr,
-                         tile_f32, pack_f32};
+        o = (operand){
+            k,     WAN_PRECISION_F32, k->mr,    1,       sizeof(float), sizeof(float) * nr,
+            DEPTH, OUTPUTS,           tile_f32, pack_f32};
     }
+    assert(o.depth > 0 && o.depth % 256 == 0 && o.depth <= OPERAND_DEPTH_MAX &&
+           o.outputs % k->nr == 0 &&
+           operand_panel(&o, o.depth) * (size_t)(o.outputs / k->nr) <= OPERAND_BLOCK_MAX);
+    return o;
 }
 
 void wan_cpu_operand_row(const operand *o, void *row, const float *x, int64_t n) {
