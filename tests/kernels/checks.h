@@ -24,6 +24,7 @@
     C(to_bf16)                                                                                     \
     C(pack_bf16)                                                                                   \
     C(bf16_tile)                                                                                   \
+    C(bf16_parts)                                                                                  \
     C(bf16_tile_speed)                                                                             \
     C(int8_rows)                                                                                   \
     C(int8_tile)                                                                                   \

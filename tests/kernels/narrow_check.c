@@ -161,6 +161,38 @@ CHECK(bf16_tile) {
     }
 }
 
+/* Several parts at once have the bits of one after the other. */
+static void bf16_parts_case(check *t, int rows, int cols, int parts, int64_t k) {
+    int nr = t->k->nr;
+    int64_t ld = cols + 1, step = rows + 2;
+    uint16_t *a = random_bf16(t, step * k, NORMAL), *panel = random_bf16(t, parts * k * nr, NORMAL);
+    float *got = ringed(t, rows * ld), *want = ringed(t, rows * ld);
+    const uint16_t *row[4 * (CPU_MR_MAX + 2)] = {0};
+    for (int64_t i = 0; i < parts * step; i++)
+        row[i] = a + (i * 7 % step) * k;
+    for (int64_t i = 0; i < rows * ld; i++)
+        got[i] = want[i] = (float)random_normal(t);
+    t->k->bf16_parts(got, ld, rows, cols, row, step, parts, k, panel, 2 * k);
+    for (int p = 0; p < parts; p++)
+        t->k->bf16_tile(want, ld, rows, cols, row + p * step, k, panel + p * k * nr, true);
+    for (int64_t i = 0; i < rows * ld; i++)
+        expect(t, got[i] == want[i], "%d x %d, %d parts of %d: number %d is %g, expected %g", rows,
+               cols, parts, (int)k, (int)i, (double)got[i], (double)want[i]);
+    expect_ring(t, got, rows * ld);
+}
+
+CHECK(bf16_parts) {
+    int mr = t->k->bf16_mr, nr = t->k->nr;
+    if (!t->k->bf16_parts)
+        return;
+    for (int rows = 1; rows <= mr; rows++)
+        for (int parts = 1; parts <= 3; parts++) {
+            bf16_parts_case(t, rows, nr, parts, 64);
+            bf16_parts_case(t, rows, rows % (nr - 1) + 1, parts, 38);
+        }
+    bf16_parts_case(t, mr, nr, 3, 256);
+}
+
 /* The same check beside the peak of another precision. */
 static check beside(const check *t, precision p) {
     check other = *t;

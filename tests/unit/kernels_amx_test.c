@@ -174,8 +174,39 @@ static void test_same_bits(void **state) {
         assert_memory_equal(whole[r], part[r], 21 * sizeof(float));
 }
 
+/* Parts at once have the bits of one part after the other. */
+static void parts_case(int rows, int cols) {
+    enum { PARTS = 3, K = 38, STEP_ROWS = MR + 3 };
+    const uint16_t *row[PARTS * STEP_ROWS] = {0};
+    static uint16_t a[PARTS][MR][K], panel[PARTS * K * NR] __attribute__((aligned(64)));
+    static float once[MR][NR], each[MR][NR];
+    for (int p = 0; p < PARTS; p++)
+        for (int r = 0; r < rows; r++) {
+            row[p * STEP_ROWS + r] = a[p][(r * 5 + p) % rows];
+            for (int i = 0; i < K; i++)
+                a[p][r][i] = wan_brain_from_float(sinf((float)((p * MR + r) * K + i)));
+        }
+    for (int i = 0; i < PARTS * K * NR; i++)
+        panel[i] = wan_brain_from_float(sinf((float)i * 1.3f));
+    for (int i = 0; i < MR * NR; i++)
+        once[i / NR][i % NR] = each[i / NR][i % NR] = cosf((float)i);
+    bf16_parts(once[0], NR, rows, cols, row, STEP_ROWS, PARTS, K, panel, rows * 100);
+    for (int p = 0; p < PARTS; p++)
+        bf16_tile(each[0], NR, rows, cols, row + p * STEP_ROWS, K, panel + p * K * NR, true);
+    assert_memory_equal(once, each, sizeof once);
+}
+
+static void test_parts(void **state) {
+    (void)state;
+    for (int rows = 1; rows <= MR; rows += rows % 3 + 1)
+        for (int cols = 1; cols <= NR; cols += cols % 7 + 1)
+            parts_case(rows, cols);
+    parts_case(MR, NR);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_parts),
         cmocka_unit_test(test_every_size),
         cmocka_unit_test(test_depths),
         cmocka_unit_test(test_same_bits),

@@ -21,8 +21,8 @@ typedef struct own_space {
         const void *any[CONV_PIXELS];
         const float *f32[CONV_PIXELS];
         const uint16_t *bf16[CONV_PIXELS];
-    } rows;
-    int64_t from, to; /* rows outside are zeros */
+    } rows[CONV_ACROSS]; /* for each column of the kernel, or for all of a row */
+    int64_t from, to;    /* rows outside are zeros */
 } own_space;
 
 static_assert(sizeof(own_space) <= CONV_OWN, "a thread's own space");
@@ -99,11 +99,11 @@ static const void *gather(const conv_job *j, const segment *s, const char *line,
 
 /* Where outputs [i, end) of one row find the segment's values, the first at column `at`. */
 static void find_row(const conv_job *j, const segment *s, const char *line, int64_t at, int64_t i,
-                     int64_t end, own_space *own) {
+                     int64_t end, const void **rows, own_space *own) {
     int64_t size = conv_size(j), step = j->step * j->in * size;
     while (i < end) {
         if (at < 0 || at + s->width > j->cols || s->depth > s->channels) {
-            own->rows.any[i] = gather(j, s, line, at, own->edge + i * CONV_RUN * size);
+            rows[i] = gather(j, s, line, at, own->edge + i * CONV_RUN * size);
             i++;
             at += j->step;
             continue;
@@ -111,14 +111,15 @@ static void find_row(const conv_job *j, const segment *s, const char *line, int6
         int64_t inside = least((j->cols - s->width - at) / j->step + 1, end - i);
         const char *first = line + (at * j->in + s->c0) * size;
         for (int64_t k = 0; k < inside; k++)
-            own->rows.any[i + k] = first + k * step;
+            rows[i + k] = first + k * step;
         i += inside;
         at += inside * j->step;
     }
 }
 
 /* The same of outputs [p, p + n). */
-static void find_rows(const conv_job *j, const segment *s, int64_t p, int64_t n, own_space *own) {
+static void find_rows(const conv_job *j, const segment *s, int64_t p, int64_t n, const void **rows,
+                      own_space *own) {
     own->from = n;
     own->to = 0;
     for (int64_t i = 0, end; i < n; i = end) {
@@ -127,12 +128,12 @@ static void find_rows(const conv_job *j, const segment *s, int64_t p, int64_t n,
         const char *line = input_line(j, s, t, y);
         end = i + least(j->width - x, n - i);
         if (line) {
-            find_row(j, s, line, x * j->step + s->x, i, end, own);
+            find_row(j, s, line, x * j->step + s->x, i, end, rows, own);
             own->from = least(own->from, i);
             own->to = end;
         }
         for (int64_t k = i; !line && k < end; k++)
-            own->rows.any[k] = zeros;
+            rows[k] = zeros;
     }
 }
 
@@ -177,23 +178,39 @@ static void store_sums(const conv_job *j, const out_group *g, int64_t p, int64_t
     }
 }
 
-/* Adds one segment's products to the sums of n outputs, whose rows are known. */
-static void add_products(const conv_job *j, own_space *own, int64_t n, int64_t size,
-                         const char *panel, int64_t panel_step, int64_t ld, int64_t count) {
+/* Segments that differ in the kernel's column alone; their panels lie one after the other. */
+typedef struct row_of_segments {
+    int count;
+    int64_t size, bytes; /* of each: depth, and its part of a panel */
+    const char *panel;   /* the first out channels'; that of the next is `step` bytes on */
+    int64_t step;
+} row_of_segments;
+
+/* Adds their products to the sums of n outputs, whose rows are known. */
+static void add_products(const conv_job *j, own_space *own, int64_t n, const row_of_segments *s,
+                         int64_t ld, int64_t count) {
     const cpu_kernels *k = &j->d->k;
-    int64_t mr = conv_rows(j);
-    for (int64_t o = 0; o < ld; o += k->nr, panel += panel_step) {
-        /* Half a panel costs half; other parts of one would only make the stores slower. */
-        int cols = count - o <= k->nr / 2 ? k->nr / 2 : k->nr;
-        for (int64_t i = own->from / mr * mr; i < own->to; i += mr) {
-            int rows = (int)least(mr, n - i);
-            float *sums = own->sums + i * ld + o;
-            if (j->bf16)
-                k->bf16_tile(sums, ld, rows, cols, own->rows.bf16 + i, size,
-                             (const uint16_t *)(const void *)panel, true);
-            else
-                k->gemm_tile(sums, ld, rows, cols, own->rows.f32 + i, size,
-                             (const float *)(const void *)panel, true);
+    int64_t mr = conv_rows(j), pixel = j->in * conv_size(j);
+    bool at_once = j->bf16 && k->bf16_parts;
+    for (int part = 0; part < s->count; part += at_once ? s->count : 1) {
+        const char *panel = s->panel + part * s->bytes;
+        for (int64_t o = 0; o < ld; o += k->nr, panel += s->step) {
+            /* Half a panel costs half; other parts of one would only make the stores slower. */
+            int cols = count - o <= k->nr / 2 ? k->nr / 2 : k->nr;
+            for (int64_t i = own->from / mr * mr; i < own->to; i += mr) {
+                int rows = (int)least(mr, n - i);
+                float *sums = own->sums + i * ld + o;
+                const uint16_t *bf16 = (const uint16_t *)(const void *)panel;
+                if (at_once)
+                    k->bf16_parts(sums, ld, rows, cols, own->rows[0].bf16 + i, CONV_PIXELS,
+                                  s->count, s->size, bf16, o ? 0 : n * pixel);
+                else if (j->bf16)
+                    k->bf16_tile(sums, ld, rows, cols, own->rows[part].bf16 + i, s->size, bf16,
+                                 true);
+                else
+                    k->gemm_tile(sums, ld, rows, cols, own->rows[part].f32 + i, s->size,
+                                 (const float *)(const void *)panel, true);
+            }
         }
     }
 }
@@ -201,21 +218,28 @@ static void add_products(const conv_job *j, own_space *own, int64_t n, int64_t s
 /* Outputs [p, p + n) of a group, over one span. */
 static void pixel_block(const conv_job *j, const conv_span *s, const out_group *g,
                         const char *panels, int64_t p, int64_t n, own_space *own) {
-    int64_t ld = round_up(g->count, j->d->k.nr), step = conv_panel(j, s);
+    int64_t ld = round_up(g->count, j->d->k.nr);
+    row_of_segments row = {.panel = panels, .step = conv_panel(j, s)};
     load_sums(j, g, p, n, ld, own->sums);
     for (int64_t c = 0; c < s->count; c += s->segment) {
         segment e = {.width = s->runs ? j->across.taps : 1, .c0 = s->c0 + c};
         e.channels = least(s->segment, s->count - c);
         e.depth = conv_depth(j, e.channels);
-        int64_t size = e.depth * e.width, bytes = size * j->d->k.nr * conv_size(j);
+        /* What is gathered has room for one segment. */
+        row.count = e.depth > e.channels ? 1 : j->across.taps / e.width;
+        row.size = e.depth * e.width;
+        row.bytes = row.size * j->d->k.nr * conv_size(j);
         for (int t = j->first; t < j->kt; t++)
             for (int y = 0; y < j->down.taps; y++)
-                for (int x = 0; x < j->across.taps; x += e.width, panels += bytes) {
+                for (int x = 0; x < j->across.taps; x += row.count * e.width) {
                     e.t = t;
                     e.y = j->down.offset[y];
-                    e.x = j->across.offset[x];
-                    find_rows(j, &e, p, n, own);
-                    add_products(j, own, n, size, panels, step, ld, g->count);
+                    for (int i = 0; i < row.count; i++) {
+                        e.x = j->across.offset[x + i];
+                        find_rows(j, &e, p, n, own->rows[i].any, own);
+                    }
+                    add_products(j, own, n, &row, ld, g->count);
+                    row.panel += row.count * row.bytes;
                 }
     }
     store_sums(j, g, p, n, ld, own->sums);

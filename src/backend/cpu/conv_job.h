@@ -12,6 +12,7 @@
 
 enum {
     CONV_TAPS = 27,     /* of a kernel, at most */
+    CONV_ACROSS = 3,    /* of a row of it, at most */
     CONV_SEGMENT = 256, /* channels of a segment, at most */
     CONV_FEW = 128,     /* so many channels or fewer: segments are rows of the kernel */
     CONV_RUN = 3 * CONV_FEW,

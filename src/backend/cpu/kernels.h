@@ -20,7 +20,7 @@ enum {
     CPU_BF16 = 4,   /* AVX512-BF16 */
     CPU_VNNI = 8,   /* AVX512-VNNI */
     CPU_AVXVNNI = 16,
-    CPU_AMX = 32, /* TILE and BF16 */
+    CPU_AMX = 32,            /* TILE and BF16 */
     CPU_SLOW_BF16 = 1 << 15, /* not a set: CPU_BF16 is here and slower than f32 */
     CPU_NEON = 1 << 16,
     CPU_NEON_DOT = 1 << 17,  /* SDOT */
@@ -61,6 +61,12 @@ typedef struct cpu_kernels {
      * operands and results may count as zero. */
     void (*bf16_tile)(float *dst, int64_t ld, int rows, int cols, const uint16_t *const *a,
                       int64_t k, const uint16_t *panel, bool add);
+    /* Adds to dst the sum of `parts` such products of depth k: rows of part p are a[p * step + r],
+     * their panels lie one after the other. What lies `ahead` bytes past the first part's rows,
+     * which need not exist, is fetched meanwhile; 0: nothing.  NULL: as fast by bf16_tile, part by
+     * part. */
+    void (*bf16_parts)(float *dst, int64_t ld, int rows, int cols, const uint16_t *const *a,
+                       int64_t step, int parts, int64_t k, const uint16_t *panel, int64_t ahead);
     /* Nearest, ties to even; NaN stays NaN, a subnormal number may become zero. */
     void (*to_bf16)(uint16_t *dst, const float *src, int64_t n);
     /* Rows [rows <= nr][cols] of f32 become columns of a 64-byte aligned panel of depth cols, made
@@ -75,13 +81,13 @@ typedef struct cpu_kernels {
      * with it.  NULL: nothing is kept. */
     void (*rest)(void);
 
-    /* Products of 8-bit codes in groups of 32 along k, each with a scale. How a set keeps a group is
-     * its own business: rows are made by the three calls below, panels from rows. */
+    /* Products of 8-bit codes in groups of 32 along k, each with a scale. How a set keeps a group
+     * is its own business: rows are made by the three calls below, panels from rows. */
     bool fast_int8;
     int int8_mr;
     size_t int8_row, int8_panel; /* bytes of a group of a row; of the nr columns of a panel */
-    /* n numbers to ceil(n / 32) groups, the last filled up with zeros: scale = max |x| / 127, code =
-     * x / scale to nearest.  A group below 2^-100 counts as zero; one that holds an infinity or a
+    /* n numbers to ceil(n / 32) groups, the last filled up with zeros: scale = max |x| / 127, code
+     * = x / scale to nearest.  A group below 2^-100 counts as zero; one that holds an infinity or a
      * NaN gets the scale NaN, and so do the sums that it is part of. */
     void (*to_int8)(void *row, const float *src, int64_t n);
     /* Blocks as they are: their codes and scales. */
@@ -91,8 +97,8 @@ typedef struct cpu_kernels {
     /* Rows [rows <= nr] of groups, `stride` bytes apart, become columns; those past rows are zero.
      * panel is 64-byte aligned. */
     void (*pack_int8)(void *panel, const void *src, size_t stride, int64_t rows, int64_t groups);
-    /* As gemm_tile, rows <= int8_mr.  Sums are exact within a group; those of the groups, times both
-     * scales, are f32. */
+    /* As gemm_tile, rows <= int8_mr.  Sums are exact within a group; those of the groups, times
+     * both scales, are f32. */
     void (*int8_tile)(float *dst, int64_t ld, int rows, int cols, const void *const *a,
                       int64_t groups, const void *panel, bool add);
 

@@ -60,5 +60,6 @@ void wan_cpu_kernels_amx(cpu_kernels *k) {
     k->bf16_depth = 3072;
     k->bf16_outputs = 192;
     k->bf16_tile = bf16_tile;
+    k->bf16_parts = bf16_parts;
     k->rest = rest;
 }

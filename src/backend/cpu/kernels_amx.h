@@ -53,10 +53,62 @@ INLINE const uint16_t *lines_of(const band *b, int64_t i, int64_t n, uint16_t *c
     return copy;
 }
 
-/* c [16 or 32, 16 or 32] (+)= bands times panel; tall and wide are constants where this is used. */
-INLINE void tile(bool tall, bool wide, char *c, int64_t ld, const band *bands, int64_t k,
-                 const uint16_t *panel, bool add) {
+/* What a tile of sums is made of: `parts` stretches of depth k, one after the other in the panel.
+ */
+typedef struct parts {
+    const uint16_t *const *row; /* of the first; `step` further on of the next */
+    int64_t step, count, k;
+    int rows;
+    const uint16_t *panel;
+    int64_t ahead; /* bytes */
+} parts;
+
+/* Rows [from, from + 16) of a part; those past the last are not looked at. */
+INLINE band part_band(const parts *p, int64_t part, int from, const uint16_t **own) {
+    const uint16_t *const *row = p->row + part * p->step + from;
+    if (p->rows - from >= TILE)
+        return band_of(row);
+    for (int r = 0; r < TILE; r++)
+        own[r] = row[from + r < p->rows ? r : p->rows - from - 1];
+    return band_of(own);
+}
+
+/* What other sums will soon be made of. */
+INLINE void fetch(const band *b, int64_t at) {
+    for (int r = 0; r < TILE; r++)
+        __builtin_prefetch((const char *)b->row[r] + at, 0, 2);
+}
+
+/* A step of depth n <= 32. */
+INLINE void step(bool tall, bool wide, const band *bands, int64_t i, int64_t n,
+                 const uint16_t *right, copies *own) {
+    int64_t stride;
+    uint16_t(*copy)[TILE * STEP] = own->lines[i / STEP % 2];
+    if (n < STEP) {
+        memset(own->panel, 0, sizeof own->panel);
+        right = memcpy(own->panel, right, sizeof *right * (size_t)(n * NR));
+    }
+    const uint16_t *left = lines_of(&bands[0], i, n, copy[0], &stride);
+    t_load(4, left, stride);
+    t_load(6, right, PANEL_STRIDE);
+    t_dot(0, 4, 6);
+    if (wide) {
+        t_load(7, right + STEP, PANEL_STRIDE);
+        t_dot(1, 4, 7);
+    }
+    if (tall) {
+        left = lines_of(&bands[1], i, n, copy[1], &stride);
+        t_load(5, left, stride);
+        t_dot(2, 5, 6);
+        if (wide)
+            t_dot(3, 5, 7);
+    }
+}
+
+/* c [16 or 32, 16 or 32] (+)= the parts; tall and wide are constants where this is used. */
+INLINE void tile(bool tall, bool wide, char *c, int64_t ld, const parts *p, bool add) {
     copies own __attribute__((aligned(64)));
+    const uint16_t *row[2][TILE], *right = p->panel;
     char *low = c + TILE * ld;
     t_zero(0);
     t_zero(1);
@@ -71,28 +123,18 @@ INLINE void tile(bool tall, bool wide, char *c, int64_t ld, const band *bands, i
         if (tall && wide)
             t_load(3, low + 64, ld);
     }
-    for (int64_t i = 0; i < k; i += STEP) {
-        int64_t n = k - i < STEP ? k - i : STEP, stride;
-        uint16_t(*copy)[TILE * STEP] = own.lines[i / STEP % 2];
-        const uint16_t *right = panel + i * NR;
-        if (n < STEP) {
-            memset(own.panel, 0, sizeof own.panel);
-            right = memcpy(own.panel, right, sizeof *right * (size_t)(n * NR));
-        }
-        const uint16_t *left = lines_of(&bands[0], i, n, copy[0], &stride);
-        t_load(4, left, stride);
-        t_load(6, right, PANEL_STRIDE);
-        t_dot(0, 4, 6);
-        if (wide) {
-            t_load(7, right + STEP, PANEL_STRIDE);
-            t_dot(1, 4, 7);
-        }
-        if (tall) {
-            left = lines_of(&bands[1], i, n, copy[1], &stride);
-            t_load(5, left, stride);
-            t_dot(2, 5, 6);
-            if (wide)
-                t_dot(3, 5, 7);
+    for (int64_t part = 0; part < p->count; part++, right += p->k * NR) {
+        band bands[2] = {part_band(p, part, 0, row[0])};
+        if (tall)
+            bands[1] = part_band(p, part, TILE, row[1]);
+        for (int64_t i = 0; i < p->k; i += STEP) {
+            int64_t n = p->k - i < STEP ? p->k - i : STEP;
+            if (p->ahead && part == 0) {
+                fetch(&bands[0], 2 * i + p->ahead);
+                if (tall)
+                    fetch(&bands[1], 2 * i + p->ahead);
+            }
+            step(tall, wide, bands, i, n, right + i * NR, &own);
         }
     }
     t_store(0, c, ld);
@@ -105,20 +147,12 @@ INLINE void tile(bool tall, bool wide, char *c, int64_t ld, const band *bands, i
 }
 
 /* A number's sum is made in the same order whatever `rows` and `cols` are. */
-static void bf16_tile(float *dst, int64_t ld, int rows, int cols, const uint16_t *const *a,
-                      int64_t k, const uint16_t *panel, bool add) {
-    const uint16_t *row[MR], *const *all = a;
+static void sum_parts(float *dst, int64_t ld, int cols, const parts *p, bool add) {
     float sums[MR * NR] __attribute__((aligned(64)));
+    int rows = p->rows;
     bool tall = rows > TILE, wide = cols > TILE, whole = rows % TILE == 0 && cols % TILE == 0;
     char *c = (char *)dst;
     int64_t stride = ld * (int64_t)sizeof *dst;
-    if (rows % TILE) { /* those past the last are not looked at */
-        memcpy(row, a, sizeof *a * (size_t)rows);
-        for (int r = rows; r % TILE; r++)
-            row[r] = a[rows - 1];
-        all = row;
-    }
-    band bands[2] = {band_of(all), tall ? band_of(all + TILE) : (band){0}};
     if (!whole) {
         memset(sums, 0, sizeof sums);
         for (int r = 0; add && r < rows; r++)
@@ -128,15 +162,34 @@ static void bf16_tile(float *dst, int64_t ld, int rows, int cols, const uint16_t
     }
     t_begin();
     if (tall && wide)
-        tile(true, true, c, stride, bands, k, panel, add);
+        tile(true, true, c, stride, p, add);
     else if (tall)
-        tile(true, false, c, stride, bands, k, panel, add);
+        tile(true, false, c, stride, p, add);
     else if (wide)
-        tile(false, true, c, stride, bands, k, panel, add);
+        tile(false, true, c, stride, p, add);
     else
-        tile(false, false, c, stride, bands, k, panel, add);
+        tile(false, false, c, stride, p, add);
     for (int r = 0; !whole && r < rows; r++)
         memcpy(dst + r * ld, sums + r * NR, sizeof *dst * (size_t)cols);
+}
+
+static void bf16_tile(float *dst, int64_t ld, int rows, int cols, const uint16_t *const *a,
+                      int64_t k, const uint16_t *panel, bool add) {
+    parts p = {.row = a, .count = 1, .k = k, .rows = rows, .panel = panel};
+    sum_parts(dst, ld, cols, &p, add);
+}
+
+static void bf16_parts(float *dst, int64_t ld, int rows, int cols, const uint16_t *const *a,
+                       int64_t step, int parts_of, int64_t k, const uint16_t *panel,
+                       int64_t ahead) {
+    parts p = {.row = a,
+               .step = step,
+               .count = parts_of,
+               .k = k,
+               .rows = rows,
+               .panel = panel,
+               .ahead = ahead};
+    sum_parts(dst, ld, cols, &p, true);
 }
 
 #endif
