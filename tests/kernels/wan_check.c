@@ -44,6 +44,8 @@ static const struct {
     {"avx512vnni", "cpu avx512vnni", CPU_AVX2 | CPU_AVX512 | CPU_VNNI},
     {"avx512bf16", "cpu avx512bf16", CPU_AVX2 | CPU_AVX512 | CPU_VNNI | CPU_BF16},
     {"amx", "cpu amx", CPU_AVX2 | CPU_AVX512 | CPU_VNNI | CPU_BF16 | CPU_AMX},
+    {"amxint8", "cpu amxint8",
+     CPU_AVX2 | CPU_AVX512 | CPU_VNNI | CPU_BF16 | CPU_AMX | CPU_AMX_INT8},
     {"neon", "cpu neon", CPU_NEON},
     {"neondot", "cpu neondot", CPU_NEON | CPU_NEON_DOT},
     {"neoni8mm", "cpu neoni8mm", CPU_NEON | CPU_NEON_DOT | CPU_NEON_I8MM},

@@ -94,6 +94,7 @@ void wan_backend_cpu_describe(char *text, size_t size) {
         {CPU_BF16, "AVX512-BF16"},
         {CPU_VNNI, "AVX512-VNNI"},
         {CPU_AMX, "AMX (BF16)"},
+        {CPU_AMX_INT8, "AMX (INT8)"},
         {CPU_NEON, "NEON"},
         {CPU_NEON_DOT, "NEON dot products"},
         {CPU_NEON_I8MM, "NEON I8MM"},

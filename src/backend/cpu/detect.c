@@ -31,7 +31,8 @@ static bool may_use_tiles(void) {
 
 /* What compilers' tests know by too many names, or not at all. */
 static unsigned detect_narrow(unsigned have) {
-    enum { VNNI = 1 << 11, AVXVNNI = 1 << 4, BF16 = 1 << 5, AMX = 1 << 22 | 1 << 24 };
+    enum { VNNI = 1 << 11, AVXVNNI = 1 << 4, BF16 = 1 << 5 };
+    enum { AMX = 1 << 22 | 1 << 24, AMX_INT8 = 1 << 25 };
     unsigned leaves, b, c, tiles, d, more = 0;
     if (!__get_cpuid_count(7, 0, &leaves, &b, &c, &tiles))
         return have;
@@ -44,7 +45,7 @@ static unsigned detect_narrow(unsigned have) {
             have |= CPU_BF16;
     }
     if ((have & CPU_BF16) && (tiles & AMX) == AMX && may_use_tiles())
-        have |= CPU_AMX;
+        have |= CPU_AMX | (tiles & AMX_INT8 ? CPU_AMX_INT8 : 0);
     return wan_cpu_weigh_bf16(have, __builtin_cpu_is("intel"));
 }
 

@@ -21,6 +21,7 @@ enum {
     CPU_VNNI = 8,   /* AVX512-VNNI */
     CPU_AVXVNNI = 16,
     CPU_AMX = 32,            /* TILE and BF16 */
+    CPU_AMX_INT8 = 64,       /* with CPU_AMX */
     CPU_SLOW_BF16 = 1 << 15, /* not a set: CPU_BF16 is here and slower than f32 */
     CPU_NEON = 1 << 16,
     CPU_NEON_DOT = 1 << 17,  /* SDOT */
@@ -81,8 +82,8 @@ typedef struct cpu_kernels {
      * with it.  NULL: nothing is kept. */
     void (*rest)(void);
 
-    /* Products of 8-bit codes in groups of 32 along k, each with a scale. How a set keeps a group
-     * is its own business: rows are made by the three calls below, panels from rows. */
+    /* Products of 8-bit codes in groups of 32 along k, each with a scale. How a set keeps them
+     * is its own business: a row is made by one of the three calls below, a panel from rows. */
     bool fast_int8;
     int int8_mr;
     size_t int8_row, int8_panel; /* bytes of a group of a row; of the nr columns of a panel */
@@ -146,6 +147,7 @@ void wan_cpu_kernels_avx2(cpu_kernels *k);
 void wan_cpu_kernels_avx512(cpu_kernels *k);
 void wan_cpu_kernels_avx512bf16(cpu_kernels *k);
 void wan_cpu_kernels_amx(cpu_kernels *k);
+void wan_cpu_kernels_amx_int8(cpu_kernels *k);
 void wan_cpu_kernels_avx512vnni(cpu_kernels *k);
 void wan_cpu_kernels_avxvnni(cpu_kernels *k);
 void wan_cpu_kernels_scalar_int8(cpu_kernels *k);

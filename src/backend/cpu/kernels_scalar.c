@@ -194,6 +194,8 @@ void wan_cpu_kernels_init(cpu_kernels *k, unsigned have) {
         wan_cpu_kernels_amx(k);
     if (have & CPU_VNNI)
         wan_cpu_kernels_avx512vnni(k);
+    if (have & CPU_AMX_INT8)
+        wan_cpu_kernels_amx_int8(k);
     if (have & CPU_SLOW_BF16)
         k->fast_bf16 = false;
 #elif defined(__aarch64__)

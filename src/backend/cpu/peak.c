@@ -76,8 +76,7 @@ BURST(burst_vnni, "vpdpbusd %%zmm12, %%zmm13, %%zmm\\n")
 
 enum { TILE_STEPS = STEPS / 4, TILE_SUMS = 4, TILE_WORK = 16 * 16 * 32 };
 
-/* Four tiles of sums, the zeros in two others multiplied. */
-static float burst_amx(void) {
+static void begin_tiles(void) {
     static const uint8_t shapes[64] = {
         [0] = 1,   [16] = 64, [18] = 64, [20] = 64, [22] = 64, [24] = 64, [26] = 64,
         [48] = 16, [49] = 16, [50] = 16, [51] = 16, [52] = 16, [53] = 16,
@@ -87,16 +86,21 @@ static float burst_amx(void) {
                      "tilezero %%tmm3\n\ttilezero %%tmm4\n\ttilezero %%tmm5"
                      :
                      : "m"(shapes));
-    for (int n = 0; n < TILE_STEPS; n++)
-        __asm__ volatile("tdpbf16ps %%tmm5, %%tmm4, %%tmm0\n\t"
-                         "tdpbf16ps %%tmm5, %%tmm4, %%tmm1\n\t"
-                         "tdpbf16ps %%tmm5, %%tmm4, %%tmm2\n\t"
-                         "tdpbf16ps %%tmm5, %%tmm4, %%tmm3"
-                         :
-                         :);
-    __asm__ volatile("tilerelease");
-    return 0;
 }
+
+/* Four tiles of sums, the zeros in two others multiplied. */
+#define TILE_BURST(name, instruction)                                                              \
+    static float name(void) {                                                                      \
+        begin_tiles();                                                                             \
+        for (int i = 0; i < TILE_STEPS; i++)                                                       \
+            __asm__ volatile(".irp n,0,1,2,3\n\t" instruction                                      \
+                             " %%tmm5, %%tmm4, %%tmm\\n\n\t.endr" ::);                             \
+        __asm__ volatile("tilerelease");                                                           \
+        return 0;                                                                                  \
+    }
+
+TILE_BURST(burst_amx, "tdpbf16ps")
+TILE_BURST(burst_amx_int8, "tdpbssd")
 
 /* A precision without instructions of its own is computed with those of f32. */
 static rate fastest(precision p) {
@@ -105,6 +109,8 @@ static rate fastest(precision p) {
         return (rate){burst_amx, (double)TILE_STEPS * TILE_SUMS * TILE_WORK};
     if (p == WAN_PRECISION_BF16 && have & CPU_BF16)
         return of_lanes(burst_bf16, 32);
+    if (p == WAN_PRECISION_INT8 && have & CPU_AMX_INT8)
+        return (rate){burst_amx_int8, 2.0 * TILE_STEPS * TILE_SUMS * TILE_WORK};
     if (p == WAN_PRECISION_INT8 && have & CPU_VNNI)
         return of_lanes(burst_vnni, 64);
     if (p == WAN_PRECISION_INT8 && have & CPU_AVXVNNI)
