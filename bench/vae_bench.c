@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vae_bench [THREADS [FILTER [f32|bf16]]] - the autoencoder's stages at the size of TI2V-5B and
- * 480 x 480 pixels, with invented BF16 weights.  Each line: seconds, GFLOP/s, the share of the f32
- * multiply-adds this machine can do at all, and the scratch it took. */
+ * 480 x 480 pixels, with invented BF16 weights.  Each line: seconds, GFLOP/s, the share of the
+ * multiply-adds this machine can do at all in that precision, and the scratch it took. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,6 @@
 
 #include "backend/backend.h"
 #include "base/half.h"
-#include "base/team.h"
 
 static uint32_t state = 1;
 
@@ -20,59 +19,6 @@ static float next(void) {
     state = state * 1664525u + 1013904223u;
     return (float)(int32_t)state * 0x1p-31f;
 }
-
-/* --------------------------------------------------------------------------------- the machine */
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-
-/* Twelve independent chains keep both units busy. */
-__attribute__((target("avx2,fma"))) static float chains(int64_t rounds) {
-    __m256 a[12], m = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(0.001f);
-    for (int i = 0; i < 12; i++)
-        a[i] = _mm256_set1_ps((float)i);
-    for (int64_t r = 0; r < rounds; r++)
-        for (int i = 0; i < 12; i++)
-            a[i] = _mm256_fmadd_ps(a[i], m, b);
-    float sum[8], all = 0;
-    for (int i = 0; i < 12; i++) {
-        _mm256_storeu_ps(sum, a[i]);
-        all += sum[0] + sum[7];
-    }
-    return all;
-}
-
-#define ROUNDS 20000000
-
-static void chain_piece(void *arg, int64_t from, int64_t to, int worker) {
-    (void)worker;
-    for (int64_t i = from; i < to; i++)
-        ((float *)arg)[i] = chains(ROUNDS);
-}
-
-/* Multiply-adds counted twice, per second of 256-bit registers on `threads` cores, were they ours
- * alone. */
-static double peak_flops(int threads) {
-    float *sums = calloc((size_t)threads, sizeof *sums);
-    team *t = wan_team_open(threads, NULL);
-    double best = 0;
-    if (!t || !sums)
-        exit(1);
-    for (int i = 0; i < 3; i++) {
-        clock_t start = clock();
-        wan_team_run(t, threads, 1, chain_piece, sums);
-        double seconds = (double)(clock() - start) / CLOCKS_PER_SEC / threads;
-        best = fmax(best, 12.0 * 8 * 2 * (double)ROUNDS * threads / seconds);
-    }
-    wan_team_close(t);
-    free(sums);
-    return best;
-}
-#else
-static double peak_flops(int threads) {
-    return (void)threads, NAN;
-}
-#endif
 
 /* ---------------------------------------------------------------------------------- the stages */
 
@@ -140,27 +86,6 @@ static void residual(bench *b, tensor x) {
     wan_release(c, mark);
 }
 
-static void conv_1024(bench *b) {
-    conv w = convolution(b, 1024, 1024, 3, 3);
-    wan_conv3d(b->c, input(b, 4, 30, 1024), &w, NULL);
-}
-
-static void conv_256(bench *b) {
-    conv w = convolution(b, 256, 256, 3, 3);
-    wan_conv3d(b->c, input(b, 4, 120, 256), &w, NULL);
-}
-
-/* The shapes of peers/onednn.py. */
-static void conv_256_peer(bench *b) {
-    conv w = convolution(b, 256, 256, 3, 3);
-    wan_conv3d(b->c, input(b, 4, 128, 256), &w, NULL);
-}
-
-static void conv_512_peer(bench *b) {
-    conv w = convolution(b, 512, 512, 3, 3);
-    wan_conv3d(b->c, input(b, 4, 64, 512), &w, NULL);
-}
-
 static void conv_one_frame(bench *b) {
     conv w = convolution(b, 1024, 1024, 3, 3);
     history past = wan_history_begin(b->c, 2, 30, 30, 1024);
@@ -169,21 +94,6 @@ static void conv_one_frame(bench *b) {
     if (wan_ready(b->c))
         memset(past.frames.data, 0, wan_bytes(past.frames));
     wan_conv3d(b->c, x, &w, &past);
-}
-
-static void head(bench *b) {
-    conv w = convolution(b, 12, 256, 3, 3);
-    wan_conv3d(b->c, input(b, 1, 240, 256), &w, NULL);
-}
-
-static void upsample(bench *b) {
-    conv w = convolution(b, 1024, 1024, 0, 3);
-    wan_conv2d(b->c, image(b, 2, 30, 1024), &w, WAN_UP2);
-}
-
-static void downsample(bench *b) {
-    conv w = convolution(b, 160, 160, 0, 3);
-    wan_conv2d(b->c, image(b, 1, 240, 160), &w, WAN_DOWN2);
 }
 
 static void attention_480(bench *b) {
@@ -231,26 +141,65 @@ static void block_3(bench *b) {
     residual(b, image(b, 1, 240, 256));
 }
 
+/* A kernel over `frames` of side x side pixels, 3 x 3 x 3 where nothing is resampled. */
+typedef struct plain_conv {
+    int64_t frames, side, in, out;
+    resample how;
+} plain_conv;
+
 static const struct stage {
     const char *name;
-    void (*run)(bench *b);
+    plain_conv conv;
+    void (*run)(bench *b); /* NULL: the convolution */
 } stages[] = {
-    {"conv 1024 30x30x4", conv_1024},        {"conv 256 120x120x4", conv_256},
-    {"conv 256 128x128x4", conv_256_peer},   {"conv 512 64x64x4", conv_512_peer},
-    {"conv 1024 30x30x1", conv_one_frame},   {"head 256-12 240x240", head},
-    {"upsample 1024 30x30x2", upsample},     {"downsample 160 240x240", downsample},
-    {"attention 1024 30x30", attention_480}, {"norm 256 240x240x4", norm},
-    {"dup up 512 120x120x1", shortcut},      {"average 160-320 240x240", average},
-    {"pixels out 240x240x4", pixels},        {"history 256 240x240x2", last_frames},
-    {"level 0, 1 latent frame", level_0},    {"level 3 block, 1 frame", block_3},
+    {"conv 1024 30x30x4", {4, 30, 1024, 1024, WAN_SAME}, NULL},
+    {"conv 256 120x120x4", {4, 120, 256, 256, WAN_SAME}, NULL},
+    {"conv 256 128x128x4", {4, 128, 256, 256, WAN_SAME}, NULL}, /* as in peers/onednn.py */
+    {"conv 512 64x64x4", {4, 64, 512, 512, WAN_SAME}, NULL},    /* the same */
+    {"head 256-12 240x240", {1, 240, 256, 12, WAN_SAME}, NULL},
+    {"upsample 1024 30x30x2", {2, 30, 1024, 1024, WAN_UP2}, NULL},
+    {"downsample 160 240x240", {1, 240, 160, 160, WAN_DOWN2}, NULL},
+    {"conv 1024 30x30x1", {0}, conv_one_frame},
+    {"attention 1024 30x30", {0}, attention_480},
+    {"norm 256 240x240x4", {0}, norm},
+    {"dup up 512 120x120x1", {0}, shortcut},
+    {"average 160-320 240x240", {0}, average},
+    {"pixels out 240x240x4", {0}, pixels},
+    {"history 256 240x240x2", {0}, last_frames},
+    {"level 0, 1 latent frame", {0}, level_0},
+    {"level 3 block, 1 frame", {0}, block_3},
 };
+
+static void run(bench *b, const struct stage *s) {
+    const plain_conv *p = &s->conv;
+    if (s->run) {
+        s->run(b);
+    } else if (p->how == WAN_SAME) {
+        conv w = convolution(b, p->out, p->in, 3, 3);
+        wan_conv3d(b->c, input(b, p->frames, p->side, p->in), &w, NULL);
+    } else {
+        conv w = convolution(b, p->out, p->in, 0, 3);
+        wan_conv2d(b->c, input(b, p->frames, p->side, p->in), &w, p->how);
+    }
+}
+
+/* Multiply-adds counted twice, per second. */
+static double peak_flops(precision p, int threads) {
+    void *device =
+        wan_backend_cpu.open(&(device_options){.threads = threads, .precision = p}, NULL);
+    if (!device)
+        return NAN;
+    double flops = wan_backend_cpu.peak(device, p).flops;
+    wan_backend_cpu.close(device);
+    return flops;
+}
 
 static void measure(const struct stage *s, bench *b, precision p, int threads, double peak) {
     error err = {0};
     const backend *be = &wan_backend_cpu;
     compute dry = wan_compute_plan(be, p), c;
     b->c = &dry;
-    s->run(b);
+    run(b, s);
     void *device = be->open(&(device_options){.threads = threads, .precision = p}, &err);
     if (!device || wan_compute_on(&c, be, device, p, dry.scratch.peak, &err)) {
         printf("%-24s %s\n", s->name, err.message);
@@ -263,7 +212,7 @@ static void measure(const struct stage *s, bench *b, precision p, int threads, d
         size_t mark = wan_mark(&c);
         b->aside = (clocks){0, 0};
         clocks start = now();
-        s->run(b);
+        run(b, s);
         clocks end = now();
         best.wall = fmin(best.wall, end.wall - start.wall - b->aside.wall);
         best.cpu = fmin(best.cpu, end.cpu - start.cpu - b->aside.cpu);
@@ -296,7 +245,7 @@ int main(int argc, char **argv) {
     }
     for (int i = 0; i < 4096; i++)
         b.vector[i] = 1 + 0.1f * next();
-    double peak = peak_flops(threads);
+    double peak = peak_flops(p, threads);
     printf("%d threads, %.1f GFLOP/s at most\n", threads, peak / 1e9);
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
         if (strstr(stages[i].name, filter))
