@@ -18,6 +18,16 @@ static void bf16_is_slow_on_intel_without_amx(void **state) {
     assert_int_equal(wan_cpu_weigh_bf16(bf16 | CPU_AMX, true), bf16 | CPU_AMX);
 }
 
+/* Tables are filled with one set after the other, each on what the earlier ones left. */
+static void sets_stand_on_others(void **state) {
+    (void)state;
+    unsigned have = wan_cpu_detect();
+    assert_true(!(have & CPU_AMX_INT8) || have & CPU_AMX);
+    assert_true(!(have & CPU_AMX) || have & CPU_BF16);
+    assert_true(!(have & (CPU_BF16 | CPU_VNNI)) || have & CPU_AVX512);
+    assert_true(!(have & (CPU_AVX512 | CPU_AVXVNNI)) || have & CPU_AVX2);
+}
+
 /* What is slow is still there, for those who ask for it and for checks. */
 static void slow_bf16_is_not_chosen(void **state) {
     (void)state;
@@ -42,6 +52,7 @@ static void slow_bf16_is_not_chosen(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bf16_is_slow_on_intel_without_amx),
+        cmocka_unit_test(sets_stand_on_others),
         cmocka_unit_test(slow_bf16_is_not_chosen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -74,6 +74,8 @@ static inline void t_copy(uint16_t *to, const uint16_t *from, int64_t n) {
 
 #define WORD static inline __attribute__((always_inline))
 
+/* Words of kernels_amx_int8.h.  A multiply-add is assembly because clang adds to the register of a
+ * factor, and then keeps sums in memory. */
 /* clang-format off */
 typedef __m512 vec;
 
@@ -82,7 +84,10 @@ WORD vec v_set(float x) { return _mm512_set1_ps(x); }
 WORD vec v_load(const float *p) { return _mm512_loadu_ps(p); }
 WORD void v_store(float *p, vec x) { _mm512_storeu_ps(p, x); }
 WORD vec v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
-WORD vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+WORD vec v_fma(vec a, vec b, vec c) {
+    __asm__("vfmadd231ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
+    return c;
+}
 WORD vec v_from_i32(const int32_t *p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
 /* clang-format on */
 
