@@ -386,7 +386,7 @@ static void self_keys(compute *c, const dit_config *cfg, const dit_attention *a,
     wan_linear_into(c, v, h, &a->v, WAN_NONE);
 }
 
-/* What joins the residual stream is f32 like it: rounding it would cost more than any operand's. */
+/* Up to the output matrix. */
 static tensor attend(compute *c, const dit_config *cfg, const dit_attention *a, tensor h, tensor k,
                      tensor v, const rope *turn, int64_t last_key_count) {
     tensor q = wan_linear(c, h, &a->q, WAN_NONE);
@@ -394,11 +394,7 @@ static tensor attend(compute *c, const dit_config *cfg, const dit_attention *a, 
     attention how = {.heads = (int)cfg->heads,
                      .scale = 1.0f / sqrtf((float)(cfg->dim / cfg->heads)),
                      .last_key_count = last_key_count};
-    return wan_linear_f32(c, wan_attention(c, q, k, v, &how), &a->o, WAN_NONE);
-}
-
-static tensor feed_forward(compute *c, const dit_block *b, tensor x) {
-    return wan_linear_f32(c, wan_linear(c, x, &b->up, WAN_GELU_TANH), &b->down, WAN_NONE);
+    return wan_attention(c, q, k, v, &how);
 }
 
 /* What self-attention sees of a group. */
@@ -407,7 +403,8 @@ static tensor self_input(compute *c, const dit_config *cfg, tensor x, tensor m, 
                              modulate(m, SCALE_A * cfg->dim, g), cfg->eps);
 }
 
-/* x changes in place, one group after another; nothing of a group's temporaries survives it.  A
+/* x changes in place, one group after another; nothing of a group's temporaries survives it.  What
+ * joins it is f32 like it: rounding that would cost more than any operand's.  A
  * clip that is one group keeps what its keys were made from; else that is made again, which costs
  * less than keeping it. */
 static void block_forward(compute *c, const dit_config *cfg, const dit_block *b, tensor x,
@@ -432,15 +429,16 @@ static void block_forward(compute *c, const dit_config *cfg, const dit_block *b,
         tensor s = group_rows(x, &g);
         if (!one)
             h = self_input(c, cfg, x, m, &g);
-        wan_add_gated(c, s, attend(c, cfg, &b->self, h, k, v, &g.turn, 1),
-                      modulate(m, GATE_A * d, &g));
+        by_frame gate_a = modulate(m, GATE_A * d, &g), gate_f = modulate(m, GATE_F * d, &g);
+        wan_linear_add(c, s, attend(c, cfg, &b->self, h, k, v, &g.turn, 1), &b->self.o, &gate_a);
         wan_release(c, inner);
         h = wan_layer_norm(c, s, b->norm3, b->norm3_bias, cfg->eps);
-        wan_add(c, s, attend(c, cfg, &b->cross, h, text_k, text_v, NULL, padding));
+        wan_linear_add(c, s, attend(c, cfg, &b->cross, h, text_k, text_v, NULL, padding),
+                       &b->cross.o, NULL);
         wan_release(c, inner);
         h = wan_norm_modulate(c, s, modulate(m, SHIFT_F * d, &g), modulate(m, SCALE_F * d, &g),
                               cfg->eps);
-        wan_add_gated(c, s, feed_forward(c, b, h), modulate(m, GATE_F * d, &g));
+        wan_linear_add(c, s, wan_linear(c, h, &b->up, WAN_GELU_TANH), &b->down, &gate_f);
         wan_release(c, inner);
         f += g.frames;
     }

@@ -155,20 +155,21 @@ static tensor position_bias(compute *c, const umt5 *m, int64_t layer, int64_t co
     return bias;
 }
 
-/* Without 1/sqrt(d): UMT5 has it in its weights. */
+/* Up to the output matrix.  Without 1/sqrt(d): UMT5 has it in its weights. */
 static tensor self_attention(compute *c, const umt5 *m, const umt5_block *b, tensor x,
                              tensor bias) {
     tensor q = wan_linear(c, x, &b->q, WAN_NONE);
     tensor k = wan_linear(c, x, &b->k, WAN_NONE);
     tensor v = wan_linear(c, x, &b->v, WAN_NONE);
     attention a = {.heads = (int)m->cfg.heads, .scale = 1, .last_key_count = 1, .bias = bias};
-    return wan_linear_f32(c, wan_attention(c, q, k, v, &a), &b->o, WAN_NONE);
+    return wan_attention(c, q, k, v, &a);
 }
 
+/* Up to the last matrix. */
 static tensor feed_forward(compute *c, const umt5_block *b, tensor x) {
     tensor gate = wan_linear(c, x, &b->gate, WAN_GELU_TANH);
     wan_mul(c, gate, wan_linear(c, x, &b->up, WAN_NONE));
-    return wan_linear_f32(c, gate, &b->down, WAN_NONE);
+    return gate;
 }
 
 static void block_forward(compute *c, const umt5 *m, int64_t layer, tensor x, float *spread) {
@@ -176,9 +177,10 @@ static void block_forward(compute *c, const umt5 *m, int64_t layer, tensor x, fl
     float eps = m->cfg.eps;
     size_t mark = wan_mark(c);
     tensor bias = position_bias(c, m, layer, x.dim[0], spread);
-    wan_add(c, x, self_attention(c, m, b, wan_rms_norm(c, x, b->norm1, eps), bias));
+    wan_linear_add(c, x, self_attention(c, m, b, wan_rms_norm(c, x, b->norm1, eps), bias), &b->o,
+                   NULL);
     wan_release(c, mark);
-    wan_add(c, x, feed_forward(c, b, wan_rms_norm(c, x, b->norm2, eps)));
+    wan_linear_add(c, x, feed_forward(c, b, wan_rms_norm(c, x, b->norm2, eps)), &b->down, NULL);
     wan_release(c, mark);
     wan_trace(c, x, "block.%lld", (long long)layer);
 }

@@ -55,12 +55,19 @@ static void check_matrix(const linear *l) {
     }
 }
 
-void wan_linear_into(compute *c, tensor dst, tensor x, const linear *l, activation act) {
+static void check_linear(const compute *c, tensor dst, tensor x, const linear *l) {
     assert(is_rows(c, x) && is_rows(c, dst));
     check_matrix(l);
     assert(x.dim[1] == l->weight.dim[1]);
     assert(dst.dim[0] == x.dim[0] && dst.dim[1] == l->weight.dim[0]);
     assert(!l->bias.data || is_vector(l->bias, l->weight.dim[0]));
+    (void)c;
+    (void)dst;
+    (void)x;
+}
+
+void wan_linear_into(compute *c, tensor dst, tensor x, const linear *l, activation act) {
+    check_linear(c, dst, x, l);
     count(c, 2.0 * x.dim[0] * x.dim[1] * dst.dim[1],
           wan_bytes(x) + wan_bytes(l->weight) + wan_bytes(dst));
     const workspace_sizes *w = &c->planned->workspace;
@@ -82,6 +89,31 @@ tensor wan_linear(compute *c, tensor x, const linear *l, activation act) {
 
 tensor wan_linear_f32(compute *c, tensor x, const linear *l, activation act) {
     return linear_to(c, WAN_F32, x, l, act);
+}
+
+void wan_linear_add(compute *c, tensor x, tensor y, const linear *l, const by_frame *gate) {
+    const workspace_sizes *w = &c->planned->workspace;
+    size_t mark = wan_mark(c);
+    tensor sums = wan_new(c, WAN_F32, WAN_DIMS(y.dim[0], l->weight.dim[0]));
+    if (!c->planned->op.linear_add) {
+        wan_linear_into(c, sums, y, l, WAN_NONE);
+        if (gate)
+            wan_add_gated(c, x, sums, *gate);
+        else
+            wan_add(c, x, sums);
+        wan_release(c, mark);
+        return;
+    }
+    check_linear(c, x, y, l);
+    assert(x.type == WAN_F32);
+    if (gate)
+        check_by_frame(x, *gate);
+    count(c, 2.0 * y.dim[0] * y.dim[1] * x.dim[1],
+          wan_bytes(y) + wan_bytes(l->weight) + 3.0 * wan_bytes(x));
+    workspace(c, w->linear ? w->linear(c, sums, y, l) : 0);
+    if (wan_ready(c))
+        c->be->op.linear_add(c, x, sums, y, l, gate);
+    wan_release(c, mark);
 }
 
 void wan_add(compute *c, tensor x, tensor y) {

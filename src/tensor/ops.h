@@ -60,6 +60,9 @@ tensor wan_linear(compute *c, tensor x, const linear *l, activation act);
 tensor wan_linear_f32(compute *c, tensor x, const linear *l, activation act);
 /* The same into memory that is there already, [n, out]. */
 void wan_linear_into(compute *c, tensor dst, tensor x, const linear *l, activation act);
+/* A branch joins its residual stream: x += gate * (y W^T + b), all f32 from the product on.  gate
+ * is that of the token's frame; NULL: 1. */
+void wan_linear_add(compute *c, tensor x, tensor y, const linear *l, const by_frame *gate);
 /* x += y. */
 void wan_add(compute *c, tensor x, tensor y);
 /* x += y * gate of the token's frame. */

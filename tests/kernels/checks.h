@@ -34,6 +34,7 @@
     X(linear_types)                                                                                \
     X(linear_scales)                                                                               \
     C(linear_infinite)                                                                             \
+    C(linear_add)                                                                                  \
     C(linear_threads)                                                                              \
     X(linear_speed)                                                                                \
     /* attention_check.c */                                                                        \

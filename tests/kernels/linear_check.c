@@ -172,6 +172,43 @@ CHECK(linear_threads) {
     }
 }
 
+/* In one op: the bits of two. */
+static void linear_add_case(check *t, int64_t frames, int64_t each, int64_t k, int64_t n,
+                            bool gated) {
+    size_t mark = wan_mark(t->c);
+    int64_t m = frames * each;
+    float *hx, *hw, *hs;
+    int32_t row_of_frame[4] = {1, 0, 2, 1};
+    tensor y = new_rows(t, WAN_DIMS(m, k), NORMAL, NULL);
+    tensor x = new_f32(t, WAN_DIMS(m, n), NORMAL, &hx),
+           x2 = new_from(t, WAN_F32, WAN_DIMS(m, n), hx);
+    linear l = {.weight = new_weight(t, WAN_Q8_0, WAN_DIMS(n, k), NORMAL, &hw),
+                .bias = new_f32(t, WAN_DIMS(n), NORMAL, &hs)};
+    by_frame gate = {new_f32(t, WAN_DIMS(3, 3 * n), NORMAL, NULL), n,
+                     new_i32(t, (int)frames, row_of_frame), each};
+    wan_linear_add(t->c, x, y, &l, gated ? &gate : NULL);
+    tensor product = wan_linear_f32(t->c, y, &l, WAN_NONE);
+    if (gated)
+        wan_add_gated(t->c, x2, product, gate);
+    else
+        wan_add(t->c, x2, product);
+    const float *got = values(t, x), *want = values(t, x2);
+    for (int64_t i = 0; i < m * n; i++)
+        expect(t, got[i] == want[i], "[%lld, %lld] -> %lld, %s: number %lld is %g, expected %g",
+               (long long)m, (long long)k, (long long)n, gated ? "gated" : "plain", (long long)i,
+               (double)got[i], (double)want[i]);
+    wan_release(t->c, mark);
+}
+
+CHECK(linear_add) {
+    for (int gated = 0; gated < 2; gated++) {
+        linear_add_case(t, 1, 1, 64, 1, gated);
+        linear_add_case(t, 3, 5, 96, 45, gated);
+        linear_add_case(t, 2, 100, 3104, 200, gated);
+        linear_add_case(t, 4, 61, 544, 300, gated);
+    }
+}
+
 static void bench_linear(check *t, dtype type, int64_t m, int64_t k, int64_t n) {
     if (!t->bench)
         return;

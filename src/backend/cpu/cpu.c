@@ -146,6 +146,7 @@ const backend wan_backend_cpu = {
     .op =
         {
             .linear = wan_cpu_linear,
+            .linear_add = wan_cpu_linear_add,
             .add = wan_cpu_add,
             .add_gated = wan_cpu_add_gated,
             .layer_norm = wan_cpu_layer_norm,

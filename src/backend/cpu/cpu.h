@@ -68,6 +68,8 @@ device_peak wan_cpu_peak(void *device, precision p);
 /* linear.c, attention.c */
 size_t wan_cpu_linear_space(const compute *c, tensor dst, tensor x, const linear *l);
 void wan_cpu_linear(compute *c, tensor dst, tensor x, const linear *l, activation act);
+void wan_cpu_linear_add(compute *c, tensor x, tensor sums, tensor y, const linear *l,
+                        const by_frame *gate);
 void wan_cpu_attention(compute *c, tensor dst, tensor q, tensor k, tensor v, const attention *a);
 
 /* norm.c */
@@ -88,6 +90,8 @@ void wan_cpu_patchify(compute *c, tensor dst, tensor x, const int64_t patch[3]);
 void wan_cpu_unpatchify(compute *c, tensor dst, tensor x, const int64_t patch[3]);
 /* The modulation columns of token t. */
 const float *wan_cpu_frame_row(by_frame m, int64_t token);
+/* x += y * gate; gate may be NULL (1). */
+void wan_cpu_add_row(float *x, const float *y, const float *gate, int64_t n);
 
 /* conv.c */
 dtype wan_cpu_conv_input(precision p);

@@ -47,16 +47,22 @@ const float *wan_cpu_frame_row(by_frame m, int64_t token) {
     return (const float *)m.rows.data + row * m.rows.dim[1] + m.at;
 }
 
+void wan_cpu_add_row(float *x, const float *y, const float *gate, int64_t n) {
+    if (gate)
+        for (int64_t i = 0; i < n; i++)
+            x[i] += y[i] * gate[i];
+    else
+        for (int64_t i = 0; i < n; i++)
+            x[i] += y[i];
+}
+
 static void add_gated_piece(void *arg, int64_t first, int64_t end, int worker) {
     const operands *o = arg;
     int64_t dim = o->x.dim[1];
     (void)worker;
-    for (int64_t t = first; t < end; t++) {
-        const float *g = wan_cpu_frame_row(o->gate, t), *from = (const float *)o->y.data + t * dim;
-        float *to = (float *)o->x.data + t * dim;
-        for (int64_t i = 0; i < dim; i++)
-            to[i] += from[i] * g[i];
-    }
+    for (int64_t t = first; t < end; t++)
+        wan_cpu_add_row((float *)o->x.data + t * dim, (const float *)o->y.data + t * dim,
+                        wan_cpu_frame_row(o->gate, t), dim);
 }
 
 void wan_cpu_add_gated(compute *c, tensor x, tensor y, by_frame gate) {

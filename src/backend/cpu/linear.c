@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dst = act(x W^T + b), x [m, k], W [n, k] in any weight type.
+/* dst = act(x W^T + b), x [m, k], W [n, k] in any weight type, and what may be added to a residual
+ * stream then, while it is still in the cache.
  *
  * Many rows: a block of NC outputs is unpacked, KC columns at a time, into panels that stay in the
  * L2 cache while every row of x passes by; a weight is unpacked once (per part of x, when there are
@@ -48,6 +49,8 @@ typedef struct job {
     int64_t depth;    /* of a piece of k, as of a block of weights */
     int64_t together; /* rows of x that pass by one panel after the other */
     activation act;
+    float *residual; /* [m, n] += gate * dst, or NULL */
+    const by_frame *gate;
 } job;
 
 static int64_t least(int64_t a, int64_t b) {
@@ -117,6 +120,15 @@ static void pass_panel(const job *j, const char *panel, int64_t r0, int64_t r1, 
     }
 }
 
+/* Sums [n0, n0 + nc) of a row are whole. */
+static void finish(const job *j, int64_t row, int64_t n0, int64_t nc) {
+    float *dst = j->dst + row * j->n + n0;
+    wan_cpu_finish(&j->d->k, dst, j->bias ? j->bias + n0 : NULL, nc, j->act);
+    if (j->residual)
+        wan_cpu_add_row(j->residual + row * j->n + n0, dst,
+                        j->gate ? wan_cpu_frame_row(*j->gate, row) + n0 : NULL, nc);
+}
+
 /* Outputs [n0, n0 + nc) of the rows [m0, m1). */
 static void many_rows_block(const job *j, char *space, int64_t m0, int64_t m1, int64_t n0,
                             int64_t nc) {
@@ -131,8 +143,7 @@ static void many_rows_block(const job *j, char *space, int64_t m0, int64_t m1, i
                 pass_panel(j, space + panel * (size_t)(at / k->nr), r0, r1, n0 + at,
                            (int)least(k->nr, nc - at), k0, at == 0);
             for (int64_t r = r0; k0 + kc == j->k && r < r1; r++)
-                wan_cpu_finish(k, j->dst + r * j->n + n0, j->bias ? j->bias + n0 : NULL, nc,
-                               j->act);
+                finish(j, r, n0, nc);
         }
     }
 }
@@ -219,6 +230,14 @@ static void few_rows_tile(const job *j, char *space, int64_t n0, int rows) {
     }
 }
 
+static void few_residual_piece(void *arg, int64_t from, int64_t to, int worker) {
+    const job *j = arg;
+    (void)worker;
+    for (int64_t r = from; r < to; r++)
+        wan_cpu_add_row(j->residual + r * j->n, j->dst + r * j->n,
+                        j->gate ? wan_cpu_frame_row(*j->gate, r) : NULL, j->n);
+}
+
 static void pack_few_piece(void *arg, int64_t from, int64_t to, int worker) {
     const job *j = arg;
     int64_t pieces = ceil_div(j->k, j->depth), nr = j->d->k.nr;
@@ -243,6 +262,8 @@ static void few_rows(job *j) {
     wan_team_run(j->d->team, pieces, is_small(j) ? pieces : 1, pack_few_piece, j);
     int64_t grain = least((int64_t)FEW_TILES * j->o.mr, FEW_ROWS / j->o.mr * j->o.mr);
     wan_team_run(j->d->team, j->n, is_small(j) ? j->n : grain, few_piece, j);
+    if (j->residual)
+        wan_team_run(j->d->team, j->m, wan_cpu_grain(j->n), few_residual_piece, j);
 }
 
 static void narrow_piece(void *arg, int64_t from, int64_t to, int worker) {
@@ -297,22 +318,32 @@ static bool place_x(job *j, char *space) {
     return panels <= FEW_PANELS;
 }
 
-void wan_cpu_linear(compute *c, tensor dst, tensor x, const linear *l, activation act) {
-    job j = {.d = wan_cpu_device(c),
-             .dst = dst.data,
-             .from = x.data,
-             .bias = l->bias.data,
-             .l = l,
-             .m = x.dim[0],
-             .n = l->weight.dim[0],
-             .k = x.dim[1],
-             .act = act};
-    j.o = wan_cpu_operand(&j.d->k, precision_of(c, l));
-    j.row_bytes = wan_bytes(wan_slice(l->weight, 0, 1));
-    if (!j.m || !j.n)
+static void product(compute *c, job *j, tensor dst, tensor x, const linear *l) {
+    j->d = wan_cpu_device(c);
+    j->dst = dst.data;
+    j->from = x.data;
+    j->bias = l->bias.data;
+    j->l = l;
+    j->m = x.dim[0];
+    j->n = l->weight.dim[0];
+    j->k = x.dim[1];
+    j->o = wan_cpu_operand(&j->d->k, precision_of(c, l));
+    j->row_bytes = wan_bytes(wan_slice(l->weight, 0, 1));
+    if (!j->m || !j->n)
         return;
-    if (place_x(&j, c->workspace))
-        few_rows(&j);
+    if (place_x(j, c->workspace))
+        few_rows(j);
     else
-        many_rows(&j);
+        many_rows(j);
+}
+
+void wan_cpu_linear(compute *c, tensor dst, tensor x, const linear *l, activation act) {
+    job j = {.act = act};
+    product(c, &j, dst, x, l);
+}
+
+void wan_cpu_linear_add(compute *c, tensor x, tensor sums, tensor y, const linear *l,
+                        const by_frame *gate) {
+    job j = {.residual = x.data, .gate = gate};
+    product(c, &j, sums, y, l);
 }
