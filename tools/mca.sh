@@ -25,9 +25,9 @@ loop() {
     awk -v function_="$2" -v wanted="$3" '
         /^[A-Za-z_][A-Za-z0-9_.]*:/ { inside = index($0, function_) == 1; delete at; next }
         !inside { next }
-        /^\.L[0-9]+:/ { sub(/:.*/, ""); at[$0] = n + 1; last = $0; next }
+        /^\.L[A-Za-z0-9_]+:/ { sub(/:.*/, ""); at[$0] = n + 1; last = $0; next }
         /^\t[a-z]/ { line[++n] = $0 }
-        /^\tj[a-z]+\t\.L[0-9]+/ && $1 != "jmp" && ($2 in at) {
+        /^\tj[a-z]+\t\.L[A-Za-z0-9_]+/ && $1 != "jmp" && ($2 in at) {
             count = nested = 0
             for (label in at)
                 nested += at[label] > at[$2] && looped[label]

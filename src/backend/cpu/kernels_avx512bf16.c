@@ -23,12 +23,12 @@ WORD __m512bh set_pair(const uint16_t *p) {
 INLINE void tile(int rows, int halves, float *dst, int64_t ld, int cols, const uint16_t *const *a,
                  int64_t k, const uint16_t *panel, bool add) {
     vec s[BF16_MR][2];
-#pragma GCC unroll 12
+    UNROLLED
     for (int r = 0; r < rows; r++)
         s[r][0] = s[r][1] = v_zero();
     for (int64_t i = 0; i < k; i += 2, panel += 2 * NR) {
         __m512bh p0 = load_pairs(panel), p1 = halves == 2 ? load_pairs(panel + 2 * LANES) : p0;
-#pragma GCC unroll 12
+        UNROLLED
         for (int r = 0; r < rows; r++) {
             __m512bh x = set_pair(a[r] + i);
             s[r][0] = _mm512_dpbf16_ps(s[r][0], x, p0);

@@ -19,13 +19,13 @@ INLINE vec load_pairs(const uint16_t *p) {
 INLINE void tile_bf16(int rows, int halves, float *dst, int64_t ld, int cols,
                       const uint16_t *const *a, int64_t k, const uint16_t *panel, bool add) {
     vec s[BF16_MR][2];
-#pragma GCC unroll 12
+    UNROLLED
     for (int r = 0; r < rows; r++)
         s[r][0] = s[r][1] = v_zero();
     for (int64_t i = 0; i < k; i += 2, panel += 2 * NR) {
         vec p0 = load_pairs(panel), p1 = halves == 2 ? load_pairs(panel + 2 * LANES) : p0;
         vec low0 = v_low(p0), high0 = v_high(p0), low1 = v_low(p1), high1 = v_high(p1);
-#pragma GCC unroll 12
+        UNROLLED
         for (int r = 0; r < rows; r++) {
             vec pair = set_pair(a[r] + i), x = v_low(pair), y = v_high(pair);
             s[r][0] = v_fma(y, high0, v_fma(x, low0, s[r][0]));

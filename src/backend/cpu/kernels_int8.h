@@ -22,7 +22,7 @@
 /* A step is taken word by word unless the words' file knows better: too many at once and sums no
  * longer stay in registers. */
 #ifndef UNROLL_WORDS
-#define UNROLL_WORDS _Pragma("GCC unroll 1")
+#define UNROLL_WORDS ROLLED
 #endif
 
 enum {
@@ -118,12 +118,12 @@ INLINE vec panel_floats(const char *p) {
 INLINE void tile_int8(int rows, int halves, float *dst, int64_t ld, int cols, const char *const *a,
                       int64_t groups, const char *p, bool add) {
     vec s[INT8_MR][2];
-#pragma GCC unroll 12
+    UNROLLED
     for (int r = 0; r < rows; r++)
         s[r][0] = s[r][1] = v_zero();
     for (int64_t at = 0; at < groups * GROUP_ROW; at += GROUP_ROW, p += GROUP_PANEL) {
         vint d[INT8_MR][2];
-#pragma GCC unroll 12
+        UNROLLED
         for (int r = 0; r < rows; r++) {
             d[r][0] = OFFSET ? i_load(p + GROUP_START) : i_zero();
             d[r][1] = OFFSET ? i_load(p + GROUP_START + 4 * LANES) : i_zero();
@@ -131,7 +131,7 @@ INLINE void tile_int8(int rows, int halves, float *dst, int64_t ld, int cols, co
         UNROLL_WORDS
         for (int w = 0; w < WORDS; w++) {
             vint p0 = i_load(p + 4 * NR * w), p1 = i_load(p + 4 * NR * w + 4 * LANES);
-#pragma GCC unroll 12
+            UNROLLED
             for (int r = 0; r < rows; r++) {
                 vint x = row_word(a[r], at + 4 + 4 * w);
                 d[r][0] = i_dot(d[r][0], p0, x);
@@ -140,7 +140,7 @@ INLINE void tile_int8(int rows, int halves, float *dst, int64_t ld, int cols, co
             }
         }
         vec w0 = panel_floats(p + GROUP_SCALES), w1 = panel_floats(p + GROUP_SCALES + 4 * LANES);
-#pragma GCC unroll 12
+        UNROLLED
         for (int r = 0; r < rows; r++) {
             float scale;
             memcpy(&scale, a[r] + at, sizeof scale);

@@ -52,7 +52,7 @@ INLINE void step(int blocks, vec (*s)[4], const uint16_t *const *a, int64_t i,
                q1 = whole ? load_pairs(panel + 2 * NR + 8) : zero;
     bfloat16x8_t b0 = words(vzip1q_u32(p0, q0)), b1 = words(vzip2q_u32(p0, q0)),
                  b2 = words(vzip1q_u32(p1, q1)), b3 = words(vzip2q_u32(p1, q1));
-#pragma GCC unroll 6
+    UNROLLED
     for (int r = 0; r < blocks; r++) {
         bfloat16x8_t x = load_rows(a[2 * r] + i, a[2 * r + 1] + i, whole);
         s[r][0] = vbfmmlaq_f32(s[r][0], x, b0);
@@ -74,7 +74,7 @@ INLINE void tile(int rows, float *dst, int64_t ld, int cols, const uint16_t *con
     const int blocks = (rows + 1) / 2;
     const uint16_t *row[BF16_MR];
     vec s[BF16_MR / 2][4], sums[BF16_MR][2];
-#pragma GCC unroll 6
+    UNROLLED
     for (int r = 0; r < blocks; r++) {
         row[2 * r] = a[2 * r];
         row[2 * r + 1] = a[2 * r + 1 < rows ? 2 * r + 1 : 2 * r];
@@ -85,7 +85,7 @@ INLINE void tile(int rows, float *dst, int64_t ld, int cols, const uint16_t *con
         step(blocks, s, row, i, panel, true);
     if (i < k)
         step(blocks, s, row, i, panel, false);
-#pragma GCC unroll 12
+    UNROLLED
     for (int r = 0; r < rows; r++) {
         sums[r][0] = row_of(s[r / 2][0], s[r / 2][1], r % 2);
         sums[r][1] = row_of(s[r / 2][2], s[r / 2][3], r % 2);

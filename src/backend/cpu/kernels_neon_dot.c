@@ -28,10 +28,10 @@ WORD int8x16_t load(const char *p) {
 INLINE void half_group(int rows, vint (*d)[2], const char *const *a, int64_t at,
                        const char *panel) {
     int8x16_t p[8];
-#pragma GCC unroll 8
+    UNROLLED
     for (int i = 0; i < 8; i++)
         p[i] = load(panel + 16 * i);
-#pragma GCC unroll 5
+    UNROLLED
     for (int r = 0; r < rows; r++) {
         int8x16_t x = load(a[r] + at);
         DOT(0) DOT(1) DOT(2) DOT(3)
@@ -42,19 +42,19 @@ INLINE void half_group(int rows, vint (*d)[2], const char *const *a, int64_t at,
 INLINE void tile(int rows, float *dst, int64_t ld, int cols, const char *const *a, int64_t groups,
                  const char *p, bool add) {
     vec s[INT8_MR][2];
-#pragma GCC unroll 5
+    UNROLLED
     for (int r = 0; r < rows; r++)
         s[r][0] = s[r][1] = v_zero();
     for (int64_t at = 0; at < groups * GROUP_ROW; at += GROUP_ROW, p += GROUP_PANEL) {
         vint d[INT8_MR][2];
-#pragma GCC unroll 5
+        UNROLLED
         for (int r = 0; r < rows; r++)
             d[r][0] = d[r][1] = i_zero();
         half_group(rows, d, a, at + 4, p);
         half_group(rows, d, a, at + 20, p + HALF);
         const char *scales = p + 2 * HALF;
         vec w0 = v_load((const void *)scales), w1 = v_load((const void *)(scales + 16));
-#pragma GCC unroll 5
+        UNROLLED
         for (int r = 0; r < rows; r++) {
             float scale;
             memcpy(&scale, a[r] + at, sizeof scale);

@@ -52,16 +52,16 @@ WORD int8x16_t high_halves(int8x16_t a, int8x16_t b) {
 /* 16 codes of depth. */
 INLINE void half_group(int pairs, vint (*d)[4], const char *const *a, int64_t at, const char *p) {
     int8x16_t low[INT8_MR / 2], high[INT8_MR / 2];
-#pragma GCC unroll 3
+    UNROLLED
     for (int r = 0; r < pairs; r++) {
         int8x16_t x = load(a[2 * r] + at), y = load(a[2 * r + 1] + at);
         low[r] = low_halves(x, y);
         high[r] = high_halves(x, y);
     }
-#pragma GCC unroll 4
+    UNROLLED
     for (int c = 0; c < 4; c++) {
         int8x16_t p0 = load(p + 16 * c), p1 = load(p + STEP + 16 * c);
-#pragma GCC unroll 3
+        UNROLLED
         for (int r = 0; r < pairs; r++)
             d[r][c] = vmmlaq_s32(vmmlaq_s32(d[r][c], low[r], p0), high[r], p1);
     }
@@ -86,27 +86,27 @@ INLINE void tile(int rows, float *dst, int64_t ld, int cols, const char *const *
                  const char *p, bool add) {
     const int pairs = (rows + 1) / 2;
     vec s[INT8_MR / 2][4], sums[INT8_MR][2];
-#pragma GCC unroll 3
+    UNROLLED
     for (int r = 0; r < pairs; r++)
         s[r][0] = s[r][1] = s[r][2] = s[r][3] = v_zero();
     for (int64_t at = 0; at < groups * GROUP_ROW; at += GROUP_ROW, p += GROUP_PANEL) {
         vint d[INT8_MR / 2][4];
-#pragma GCC unroll 3
+        UNROLLED
         for (int r = 0; r < pairs; r++)
             d[r][0] = d[r][1] = d[r][2] = d[r][3] = i_zero();
         half_group(pairs, d, a, at + 4, p);
         half_group(pairs, d, a, at + 20, p + 2 * STEP);
-#pragma GCC unroll 3
+        UNROLLED
         for (int r = 0; r < pairs; r++) {
             vec scales = row_scales(a[2 * r] + at, a[2 * r + 1] + at);
-#pragma GCC unroll 4
+            UNROLLED
             for (int c = 0; c < 4; c++) {
                 vec w = v_load((const void *)(p + GROUP_SCALES + 16 * c));
                 s[r][c] = v_fma(i_float(d[r][c]), v_mul(scales, w), s[r][c]);
             }
         }
     }
-#pragma GCC unroll 6
+    UNROLLED
     for (int r = 0; r < rows; r++) {
         sums[r][0] = row_of(s[r / 2][0], s[r / 2][1], r % 2);
         sums[r][1] = row_of(s[r / 2][2], s[r / 2][3], r % 2);

@@ -7,6 +7,16 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Before a loop of at most 12 turns that must leave none, and one that must stay.  Each compiler
+ * passes over the other's words in silence. */
+#if defined(__clang__)
+#define UNROLLED _Pragma("clang loop unroll(full)")
+#define ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define UNROLLED _Pragma("GCC unroll 12")
+#define ROLLED _Pragma("GCC unroll 1")
+#endif
+
 static __attribute__((noinline)) void store_part(int rows, float *dst, int64_t ld, int cols,
                                                  const float *sums, bool add) {
     for (int r = 0; r < rows; r++, dst += ld, sums += NR)
@@ -18,7 +28,7 @@ static __attribute__((noinline)) void store_part(int rows, float *dst, int64_t l
  * unrolled for good, or the sums live in memory meanwhile. */
 INLINE void store_tile(int rows, float *dst, int64_t ld, int cols, vec (*s)[2], bool add) {
     if (cols == NR) {
-#pragma GCC unroll 12
+        UNROLLED
         for (int r = 0; r < rows; r++, dst += ld) {
             v_store(dst, add ? v_add(v_load(dst), s[r][0]) : s[r][0]);
             v_store(dst + LANES, add ? v_add(v_load(dst + LANES), s[r][1]) : s[r][1]);
@@ -26,7 +36,7 @@ INLINE void store_tile(int rows, float *dst, int64_t ld, int cols, vec (*s)[2], 
         return;
     }
     float sums[CPU_MR_MAX * NR];
-#pragma GCC unroll 12
+    UNROLLED
     for (int r = 0; r < rows; r++) {
         v_store(sums + r * NR, s[r][0]);
         v_store(sums + r * NR + LANES, s[r][1]);

@@ -28,12 +28,12 @@
 INLINE void tile(int rows, int halves, float *dst, int64_t ld, int cols, const float *const *a,
                  int64_t k, const float *panel, bool add) {
     vec s[MR][2];
-#pragma GCC unroll 12
+    UNROLLED
     for (int r = 0; r < rows; r++)
         s[r][0] = s[r][1] = v_zero();
     for (int64_t i = 0; i < k; i++) {
         vec p0 = v_load(panel + i * NR), p1 = halves == 2 ? v_load(panel + i * NR + LANES) : p0;
-#pragma GCC unroll 12
+        UNROLLED
         for (int r = 0; r < rows; r++) {
             vec x = v_set(a[r][i]);
             s[r][0] = v_fma(x, p0, s[r][0]);
@@ -47,21 +47,21 @@ INLINE void tile(int rows, int halves, float *dst, int64_t ld, int cols, const f
 INLINE void tile_columns(int rows, float *dst, int64_t ld, const float *a, int64_t lda, int64_t k,
                          const float *panel) {
     vec s[MR][2];
-#pragma GCC unroll 12
+    UNROLLED
     for (int r = 0; r < rows; r++) {
         s[r][0] = v_load(dst + r * ld);
         s[r][1] = v_load(dst + r * ld + LANES);
     }
     for (int64_t i = 0; i < k; i++) {
         vec p0 = v_load(panel + i * NR), p1 = v_load(panel + i * NR + LANES);
-#pragma GCC unroll 12
+        UNROLLED
         for (int r = 0; r < rows; r++) {
             vec x = v_set(a[i * lda + r]);
             s[r][0] = v_fma(x, p0, s[r][0]);
             s[r][1] = v_fma(x, p1, s[r][1]);
         }
     }
-#pragma GCC unroll 12
+    UNROLLED
     for (int r = 0; r < rows; r++) {
         v_store(dst + r * ld, s[r][0]);
         v_store(dst + r * ld + LANES, s[r][1]);

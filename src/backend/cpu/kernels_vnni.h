@@ -5,7 +5,7 @@
 #define WAN_BACKEND_CPU_KERNELS_VNNI_H
 
 enum { WORDS = 8, OFFSET = 128 };
-#define UNROLL_WORDS _Pragma("GCC unroll 8")
+#define UNROLL_WORDS UNROLLED
 
 WORD void put_codes(char *to, const int8_t *code) {
     __m256i q = _mm256_loadu_si256((const __m256i *)(const void *)code);
