@@ -108,14 +108,16 @@ static void pass_panel(const job *j, const char *panel, int64_t r0, int64_t r1, 
                        int cols, int64_t k0, bool first) {
     int64_t kc = least(j->depth, j->k - k0);
     int mr = j->o.mr;
-    for (; r0 < r1; r0 += mr) {
+    size_t stride = x_stride(j, k0), bytes = operand_row(&j->o, kc);
+    const char *x = x_row(j, r0, k0);
+    first &= bytes * (size_t)mr <= AHEAD_BYTES;
+    for (; r0 < r1; r0 += mr, x += stride * (size_t)mr) {
         int rows = (int)least(mr, r1 - r0);
         const void *a[CPU_MR_MAX];
         for (int r = 0; r < rows; r++)
-            a[r] = x_row(j, r0 + r, k0);
-        if (first && operand_row(&j->o, kc) * (size_t)mr <= AHEAD_BYTES)
-            prefetch(x_row(j, r0 + mr, k0), x_stride(j, k0), least(mr, j->m - r0 - mr),
-                     operand_row(&j->o, kc));
+            a[r] = x + stride * (size_t)r;
+        if (first)
+            prefetch(x + stride * (size_t)mr, stride, least(mr, j->m - r0 - mr), bytes);
         j->o.tile(&j->d->k, j->dst + r0 * j->n + n0, j->n, rows, cols, a, kc, panel, k0 > 0);
     }
 }
