@@ -5,6 +5,7 @@
 #define WAN_BACKEND_CPU_KERNELS_MADD_H
 
 enum { WORDS = 16, OFFSET = 0 };
+#define UNROLL_WORDS UNROLLED_BY_4 /* 8 at once take too many of 16 registers */
 
 WORD void put_codes(char *to, const int8_t *code) {
     for (int i = 0; i < 2; i++) {

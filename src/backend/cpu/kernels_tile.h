@@ -7,14 +7,16 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Before a loop of at most 12 turns that must leave none, and one that must stay.  Each compiler
- * passes over the other's words in silence. */
+/* Before a loop of at most 12 turns that must leave none, one that must stay, and one that must not
+ * go further.  Each compiler passes over the other's words in silence. */
 #if defined(__clang__)
 #define UNROLLED _Pragma("clang loop unroll(full)")
 #define ROLLED _Pragma("clang loop unroll(disable)")
+#define UNROLLED_BY_4 _Pragma("clang loop unroll_count(4)")
 #else
 #define UNROLLED _Pragma("GCC unroll 12")
 #define ROLLED _Pragma("GCC unroll 1")
+#define UNROLLED_BY_4 _Pragma("GCC unroll 4")
 #endif
 
 static __attribute__((noinline)) void store_part(int rows, float *dst, int64_t ld, int cols,
