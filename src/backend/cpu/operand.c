@@ -59,21 +59,33 @@ static void pack_int8(const cpu_kernels *k, void *panel, const void *rows, size_
 
 operand wan_cpu_operand(const cpu_kernels *k, precision p) {
     size_t nr = (size_t)k->nr;
-    operand o;
+    operand o = {.k = k, .precision = p, .depth = DEPTH, .outputs = OUTPUTS};
     switch (p) {
     case WAN_PRECISION_BF16:
-        o = (operand){k,         p,        k->bf16_mr, 2, 4, 4 * nr, k->bf16_depth, k->bf16_outputs,
-                      tile_bf16, pack_bf16};
+        o.mr = k->bf16_mr;
+        o.unit = 2;
+        o.row_unit = 2 * sizeof(uint16_t);
+        o.depth = k->bf16_depth;
+        o.outputs = k->bf16_outputs;
+        o.tile = tile_bf16;
+        o.pack = pack_bf16;
         break;
     case WAN_PRECISION_INT8:
-        o = (operand){k,     p,       k->int8_mr, GROUP,    k->int8_row, k->int8_panel,
-                      DEPTH, OUTPUTS, tile_int8,  pack_int8};
+        o.mr = k->int8_mr;
+        o.unit = GROUP;
+        o.row_unit = k->int8_row;
+        o.tile = tile_int8;
+        o.pack = pack_int8;
         break;
     default:
-        o = (operand){
-            k,     WAN_PRECISION_F32, k->mr,    1,       sizeof(float), sizeof(float) * nr,
-            DEPTH, OUTPUTS,           tile_f32, pack_f32};
+        o.precision = WAN_PRECISION_F32;
+        o.mr = k->mr;
+        o.unit = 1;
+        o.row_unit = sizeof(float);
+        o.tile = tile_f32;
+        o.pack = pack_f32;
     }
+    o.panel_unit = p == WAN_PRECISION_INT8 ? k->int8_panel : o.row_unit * nr;
     assert(o.depth > 0 && o.depth % 256 == 0 && o.depth <= OPERAND_DEPTH_MAX &&
            o.outputs % k->nr == 0 &&
            operand_panel(&o, o.depth) * (size_t)(o.outputs / k->nr) <= OPERAND_BLOCK_MAX);
