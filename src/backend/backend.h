@@ -47,7 +47,7 @@ typedef struct backend_ops {
      * ops.h; dst never overlaps an input unless the comment there says "in place" */
     void (*linear)(compute *c, tensor dst, tensor x, const linear *l, activation act);
     /* x += gate * the product of y, which has room in `sums`; gate NULL: 1.  NULL: two ops do. */
-    void (*linear_add)(compute *c, tensor x, tensor sums, tensor y, const linear *l,
+    void (*linear_add)(compute *c, tensor x, tensor sums, tensor y, const struct linear *l,
                        const by_frame *gate);
     void (*add)(compute *c, tensor x, tensor y);
     void (*add_gated)(compute *c, tensor x, tensor y, by_frame gate);
