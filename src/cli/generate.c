@@ -15,6 +15,7 @@
 #include "io/safetensors.h"
 #include "media/picture.h"
 #include "pipeline/job.h"
+#include "pipeline/precision.h"
 
 /* One clip in the making.  Owns what is not in the invocation. */
 typedef struct session {
@@ -215,6 +216,7 @@ static void report_done(session *s) {
     char time[32], peak[32], plan[32], fps[PARAM_TEXT_MAX];
     const double *t = s->seconds;
     char *again = wan_settings_command(r, s->v->program, r->output);
+    const char *faster = r->model.precision ? NULL : wan_precision_faster(s->model);
     wan_report_plain(to->result, strcmp(r->output, "-") == 0 ? "standard output" : r->output);
     fprintf(to->result, ": %d frames of %dx%d at %s a second, seed %" PRIu64 ", made in %s\n",
             r->clip.frames, r->clip.width, r->clip.height,
@@ -222,6 +224,8 @@ static void report_done(session *s) {
             wan_report_seconds(t[0] + t[1] + t[2] + t[3], time));
     fprintf(to->result, "memory: %s at most, %s planned\n",
             wan_report_bytes(wan_memory_peak(), peak), wan_report_bytes(s->plan.peak, plan));
+    if (faster)
+        fprintf(to->result, "speed:  this machine is faster in %s: --precision auto\n", faster);
     if (again)
         fprintf(to->result, "again:  %s -y\n", again);
     free(again);

@@ -20,21 +20,16 @@ const char *wan_precision_name(precision p) {
     return names[p];
 }
 
-/* Who asks for nothing should know what there is. */
-static void tell_faster(const wan_model *m) {
+const char *wan_precision_faster(const wan_model *m) {
     precision list[4];
-    if (m->be->by_speed && m->be->by_speed(list) > 1)
-        wan_log(m->log, WAN_LOG_INFO,
-                "precision %s; this machine is faster in %s, which --precision auto takes if it is "
-                "close enough",
-                names[m->precision], names[list[0]]);
+    if (!m->be->by_speed || m->be->by_speed(list) < 2 || list[0] == m->precision)
+        return NULL;
+    return names[list[0]];
 }
 
 wan_status wan_precision_choose(wan_model *m, const char *name, error *err) {
     m->precision = m->be->best;
     m->settle = name && !strcmp(name, "auto") && m->be->by_speed;
-    if (!name)
-        tell_faster(m);
     if (!name || !strcmp(name, "auto"))
         return WAN_OK;
     for (unsigned p = 0; p < COUNT; p++)

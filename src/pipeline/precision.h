@@ -13,6 +13,8 @@
 #define WAN_PRECISION_BOUND 0.01
 
 const char *wan_precision_name(precision p);
+/* What "auto" would rather take if it is accurate enough; NULL: the model's is as fast as any. */
+const char *wan_precision_faster(const wan_model *m);
 /* Sets m->precision from a name, NULL for the device's own; "auto" may be left to settle. */
 wan_status wan_precision_choose(wan_model *m, const char *name, error *err);
 /* Before a stage is planned: decides what "auto" left open, and says so in the log. */

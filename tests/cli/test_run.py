@@ -109,6 +109,13 @@ class Runs(Case):
         a, b = (read_safetensors(self.path(n))[0] for n in ("a.safetensors", "b.safetensors"))
         self.assertEqual(a, b)
 
+    def test_says_what_would_be_faster(self):
+        """Where there is something, and unless a precision was asked for."""
+        there = "auto looks at" in self.right("doctor", "--device", "cpu").decode()
+        for asked, told in ((), there), (("--precision", "f32"), False):
+            out = self.right("generate", "-m", TINY, "-p", "x", *SMALL, "--device", "cpu", *asked, "-o", "c.safetensors", "-y")
+            self.assertEqual("--precision auto" in out.decode().split("again:")[0], told)
+
     def test_the_command_that_repeats(self):
         """As printed at the end of a run, and as kept inside the clip: pasted into a shell, the same bytes come out."""
         prompt = "it's a \"cat\" & $HOME `date` \\n; 猫\nand a new line"
