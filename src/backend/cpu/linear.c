@@ -2,14 +2,14 @@
 /* dst = act(x W^T + b), x [m, k], W [n, k] in any weight type, and what may be added to a residual
  * stream then, while it is still in the cache.
  *
- * Many rows: a block of NC outputs is unpacked, KC columns at a time, into panels that stay in the
+ * Many rows: a block of outputs is unpacked, a piece of k at a time, into panels that stay in the
  * L2 cache while every row of x passes by; a weight is unpacked once (per part of x, when there are
  * too few blocks for the threads). Few rows: the roles change.  x lies transposed as the panel, and
  * the weights, unpacked to rows, pass by once; nothing of the matrix needs transposing.  Sums run
  * over k in the same order in both.
  *
  * Where the operands are narrower than f32, x is brought to rows of them once, into the op's work
- * space, one piece of KC columns after another: the rows of a piece lie side by side. */
+ * space, one piece of k after another: the rows of a piece lie side by side. */
 #include "backend/cpu/operand.h"
 
 #include <string.h>
@@ -46,7 +46,6 @@ typedef struct job {
     const linear *l;
     size_t row_bytes; /* of the weight */
     int64_t m, n, k;
-    int64_t depth;    /* of a piece of k, as of a block of weights */
     int64_t together; /* rows of x that pass by one panel after the other */
     activation act;
     float *residual; /* [m, n] += gate * dst, or NULL */
@@ -65,13 +64,13 @@ static int64_t ceil_div(int64_t a, int64_t b) {
 static size_t x_stride(const job *j, int64_t k0) {
     if (j->o.precision == WAN_PRECISION_F32)
         return operand_row(&j->o, j->k);
-    return operand_stride(&j->o, least(j->depth, j->k - k0));
+    return operand_stride(&j->o, least(j->o.depth, j->k - k0));
 }
 
 static char *x_row(const job *j, int64_t row, int64_t k0) {
     size_t piece = j->o.precision == WAN_PRECISION_F32
                        ? operand_row(&j->o, k0)
-                       : (size_t)(k0 / j->depth * j->m) * operand_stride(&j->o, j->depth);
+                       : (size_t)(k0 / j->o.depth * j->m) * operand_stride(&j->o, j->o.depth);
     return j->x + piece + x_stride(j, k0) * (size_t)row;
 }
 
@@ -106,7 +105,7 @@ static void pack_block(const job *j, char *space, int64_t n0, int64_t nc, int64_
 /* Rows [r0, r1) of x pass by a panel of the piece at k0; `first`: they have met none yet. */
 static void pass_panel(const job *j, const char *panel, int64_t r0, int64_t r1, int64_t n0,
                        int cols, int64_t k0, bool first) {
-    int64_t kc = least(j->depth, j->k - k0);
+    int64_t kc = least(j->o.depth, j->k - k0);
     int mr = j->o.mr;
     size_t stride = x_stride(j, k0), bytes = operand_row(&j->o, kc);
     const char *x = x_row(j, r0, k0);
@@ -135,8 +134,8 @@ static void finish(const job *j, int64_t row, int64_t n0, int64_t nc) {
 static void many_rows_block(const job *j, char *space, int64_t m0, int64_t m1, int64_t n0,
                             int64_t nc) {
     const cpu_kernels *k = &j->d->k;
-    for (int64_t k0 = 0; k0 < j->k; k0 += j->depth) {
-        int64_t kc = least(j->depth, j->k - k0);
+    for (int64_t k0 = 0; k0 < j->k; k0 += j->o.depth) {
+        int64_t kc = least(j->o.depth, j->k - k0);
         size_t panel = operand_panel(&j->o, kc);
         pack_block(j, space, n0, nc, k0, kc);
         for (int64_t r0 = m0; r0 < m1; r0 += j->together) {
@@ -208,8 +207,8 @@ static void few_rows_tile(const job *j, char *space, int64_t n0, int rows) {
     const dtype_info *type = wan_dtype(j->l->weight.type);
     int mr = j->o.mr;
     float *one = (float *)(void *)(space + CPU_MR_MAX * ROW_MAX), *tile = one + OPERAND_DEPTH_MAX;
-    for (int64_t k0 = 0; k0 < j->k; k0 += j->depth) {
-        int64_t kc = least(j->depth, j->k - k0);
+    for (int64_t k0 = 0; k0 < j->k; k0 += j->o.depth) {
+        int64_t kc = least(j->o.depth, j->k - k0);
         const void *a[CPU_MR_MAX];
         unpack_rows(j, space, one, n0, rows, k0, kc);
         prefetch((const char *)j->l->weight.data + j->row_bytes * (size_t)(n0 + mr) +
@@ -232,22 +231,14 @@ static void few_rows_tile(const job *j, char *space, int64_t n0, int rows) {
     }
 }
 
-static void few_residual_piece(void *arg, int64_t from, int64_t to, int worker) {
-    const job *j = arg;
-    (void)worker;
-    for (int64_t r = from; r < to; r++)
-        wan_cpu_add_row(j->residual + r * j->n, j->dst + r * j->n,
-                        j->gate ? wan_cpu_frame_row(*j->gate, r) : NULL, j->n);
-}
-
 static void pack_few_piece(void *arg, int64_t from, int64_t to, int worker) {
     const job *j = arg;
-    int64_t pieces = ceil_div(j->k, j->depth), nr = j->d->k.nr;
+    int64_t pieces = ceil_div(j->k, j->o.depth), nr = j->d->k.nr;
     (void)worker;
     for (int64_t i = from; i < to; i++) {
-        int64_t m0 = i / pieces * nr, k0 = i % pieces * j->depth;
+        int64_t m0 = i / pieces * nr, k0 = i % pieces * j->o.depth;
         j->o.pack(&j->d->k, few_panel(j, m0, k0), x_row(j, m0, k0), x_stride(j, k0),
-                  least(nr, j->m - m0), least(j->depth, j->k - k0));
+                  least(nr, j->m - m0), least(j->o.depth, j->k - k0));
     }
 }
 
@@ -260,21 +251,19 @@ static void few_piece(void *arg, int64_t from, int64_t to, int worker) {
 }
 
 static void few_rows(job *j) {
-    int64_t pieces = ceil_div(j->m, j->d->k.nr) * ceil_div(j->k, j->depth);
+    int64_t pieces = ceil_div(j->m, j->d->k.nr) * ceil_div(j->k, j->o.depth);
     wan_team_run(j->d->team, pieces, is_small(j) ? pieces : 1, pack_few_piece, j);
     int64_t grain = least((int64_t)FEW_TILES * j->o.mr, FEW_ROWS / j->o.mr * j->o.mr);
     wan_team_run(j->d->team, j->n, is_small(j) ? j->n : grain, few_piece, j);
-    if (j->residual)
-        wan_team_run(j->d->team, j->m, wan_cpu_grain(j->n), few_residual_piece, j);
 }
 
 static void narrow_piece(void *arg, int64_t from, int64_t to, int worker) {
     const job *j = arg;
     (void)worker;
-    for (int64_t k0 = 0; k0 < j->k; k0 += j->depth)
+    for (int64_t k0 = 0; k0 < j->k; k0 += j->o.depth)
         for (int64_t r = from; r < to; r++)
             wan_cpu_operand_row(&j->o, x_row(j, r, k0), j->from + r * j->k + k0,
-                                least(j->depth, j->k - k0));
+                                least(j->o.depth, j->k - k0));
 }
 
 /* Bytes of x as rows, at most, made whole lines. */
@@ -302,7 +291,6 @@ size_t wan_cpu_linear_space(const compute *c, tensor dst, tensor x, const linear
 /* Whether x has few rows, and where it lies as the operand that it is. */
 static bool place_x(job *j, char *space) {
     int64_t panels = ceil_div(j->m, j->d->k.nr);
-    j->depth = j->o.depth;
     if (j->o.precision == WAN_PRECISION_F32) {
         j->together = j->o.mr;
         j->x = (char *)(void *)(uintptr_t)j->from;
@@ -320,7 +308,8 @@ static bool place_x(job *j, char *space) {
     return panels <= FEW_PANELS;
 }
 
-static void product(compute *c, job *j, tensor dst, tensor x, const linear *l) {
+/* Returns whether x has few rows: their sums join no residual stream yet. */
+static bool product(compute *c, job *j, tensor dst, tensor x, const linear *l) {
     j->d = wan_cpu_device(c);
     j->dst = dst.data;
     j->from = x.data;
@@ -332,11 +321,13 @@ static void product(compute *c, job *j, tensor dst, tensor x, const linear *l) {
     j->o = wan_cpu_operand(&j->d->k, precision_of(c, l));
     j->row_bytes = wan_bytes(wan_slice(l->weight, 0, 1));
     if (!j->m || !j->n)
-        return;
-    if (place_x(j, c->workspace))
+        return false;
+    bool few = place_x(j, c->workspace);
+    if (few)
         few_rows(j);
     else
         many_rows(j);
+    return few;
 }
 
 void wan_cpu_linear(compute *c, tensor dst, tensor x, const linear *l, activation act) {
@@ -347,5 +338,10 @@ void wan_cpu_linear(compute *c, tensor dst, tensor x, const linear *l, activatio
 void wan_cpu_linear_add(compute *c, tensor x, tensor sums, tensor y, const linear *l,
                         const by_frame *gate) {
     job j = {.residual = x.data, .gate = gate};
-    product(c, &j, sums, y, l);
+    if (!product(c, &j, sums, y, l))
+        return;
+    if (gate)
+        wan_cpu_add_gated(c, x, sums, *gate);
+    else
+        wan_cpu_add(c, x, sums);
 }
