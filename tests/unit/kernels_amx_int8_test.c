@@ -14,40 +14,17 @@
 #include <cmocka.h>
 
 #include "base/half.h"
-
-/* A machine: eight tiles, and the shapes that the header wants. */
-static const struct {
-    int rows, bytes;
-} shape[8] = {{12, 64}, {12, 64}, {12, 64}, {12, 64}, {12, 32}, {12, 32}, {8, 64}, {8, 64}};
-static uint8_t tiles[8][16][64];
-static bool begun;
+#include "amx_model.h"
 
 static void t_begin_int8(void) {
-    if (!begun)
-        memset(tiles, 0, sizeof tiles);
-    begun = true;
-}
-
-static void t_zero(int n) {
-    assert_true(begun);
-    memset(tiles[n], 0, sizeof tiles[n]);
-}
-
-static void t_load(int n, const void *p, int64_t stride) {
-    assert_true(begun);
-    for (int r = 0; r < shape[n].rows; r++)
-        memcpy(tiles[n][r], (const char *)p + r * stride, (size_t)shape[n].bytes);
-}
-
-static void t_store(int n, void *p, int64_t stride) {
-    assert_true(begun);
-    for (int r = 0; r < shape[n].rows; r++)
-        memcpy((char *)p + r * stride, tiles[n][r], (size_t)shape[n].bytes);
+    static const tile_shape wanted[8] = {{12, 64}, {12, 64}, {12, 64}, {12, 64},
+                                         {12, 32}, {12, 32}, {8, 64},  {8, 64}};
+    set_shapes(wanted);
 }
 
 /* The shapes of the three must fit each other, or the machine stops. */
 static void t_dot_int8(int n, int a, int b) {
-    assert_true(begun);
+    assert_non_null(shape);
     assert_true(shape[n].rows == shape[a].rows && shape[n].bytes == shape[b].bytes);
     assert_int_equal(shape[a].bytes, 4 * shape[b].rows);
     for (int r = 0; r < shape[n].rows; r++)
@@ -90,8 +67,8 @@ static vec v_mul(vec a, vec b) {
     EACH(a.x[i] * b.x[i])
 }
 
-static vec v_fma(vec a, vec b, vec c) {
-    EACH(fmaf(a.x[i], b.x[i], c.x[i]))
+static vec v_sum(vec s, vec a, vec b) {
+    EACH(fmaf(a.x[i], b.x[i], s.x[i]))
 }
 
 static vec v_from_i32(const int32_t *p) {

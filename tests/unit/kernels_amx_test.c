@@ -14,32 +14,12 @@
 #include <cmocka.h>
 
 #include "base/half.h"
-
-/* A machine: eight tiles, whose shapes must have been set. */
-static uint8_t tiles[8][16][64];
-static bool begun;
+#include "amx_model.h"
 
 static void t_begin(void) {
-    if (!begun)
-        memset(tiles, 0, sizeof tiles);
-    begun = true;
-}
-
-static void t_zero(int n) {
-    assert_true(begun);
-    memset(tiles[n], 0, sizeof tiles[n]);
-}
-
-static void t_load(int n, const void *p, int64_t stride) {
-    assert_true(begun);
-    for (int r = 0; r < 16; r++)
-        memcpy(tiles[n][r], (const char *)p + r * stride, 64);
-}
-
-static void t_store(int n, void *p, int64_t stride) {
-    assert_true(begun);
-    for (int r = 0; r < 16; r++)
-        memcpy((char *)p + r * stride, tiles[n][r], 64);
+    static const tile_shape all[8] = {{16, 64}, {16, 64}, {16, 64}, {16, 64},
+                                      {16, 64}, {16, 64}, {16, 64}, {16, 64}};
+    set_shapes(all);
 }
 
 static float float_at(const uint8_t *row, int i) {
@@ -55,7 +35,7 @@ static float bf16_at(const uint8_t *row, int i) {
 }
 
 static void t_dot(int n, int a, int b) {
-    assert_true(begun);
+    assert_non_null(shape);
     for (int r = 0; r < 16; r++)
         for (int c = 0; c < 16; c++) {
             float sum = 0;
@@ -71,6 +51,8 @@ static void t_copy(uint16_t *to, const uint16_t *from, int64_t n) {
     memcpy(to, from, sizeof *to * (size_t)n);
     memset(to + n, 0, sizeof *to * (size_t)(32 - n));
 }
+
+enum { NR = 32 };
 
 #include "backend/cpu/kernels_amx.h"
 

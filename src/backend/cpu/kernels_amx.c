@@ -70,26 +70,20 @@ static inline void t_copy(uint16_t *to, const uint16_t *from, int64_t n) {
     _mm512_storeu_si512(to, _mm512_maskz_loadu_epi16(first, from));
 }
 
+#include "backend/cpu/kernels_words_avx512.h"
+
 #include "backend/cpu/kernels_amx.h"
 
-#define WORD static inline __attribute__((always_inline))
-
-/* Words of kernels_amx_int8.h.  A multiply-add is assembly because clang adds to the register of a
- * factor, and then keeps sums in memory. */
-/* clang-format off */
-typedef __m512 vec;
-
-WORD vec v_zero(void) { return _mm512_setzero_ps(); }
-WORD vec v_set(float x) { return _mm512_set1_ps(x); }
-WORD vec v_load(const float *p) { return _mm512_loadu_ps(p); }
-WORD void v_store(float *p, vec x) { _mm512_storeu_ps(p, x); }
-WORD vec v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
-WORD vec v_fma(vec a, vec b, vec c) {
-    __asm__("vfmadd231ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b));
-    return c;
+/* Words of kernels_amx_int8.h.  Assembly, because clang would add to the register of a factor and
+ * then keep sums in memory. */
+WORD vec v_sum(vec s, vec a, vec b) {
+    __asm__("vfmadd231ps %2, %1, %0" : "+v"(s) : "v"(a), "v"(b));
+    return s;
 }
-WORD vec v_from_i32(const int32_t *p) { return _mm512_cvtepi32_ps(_mm512_loadu_si512(p)); }
-/* clang-format on */
+
+WORD vec v_from_i32(const int32_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_loadu_si512(p));
+}
 
 #include "backend/cpu/kernels_int8_x86.h"
 #include "backend/cpu/kernels_transpose.h"

@@ -8,6 +8,7 @@
  *   t_store(n, p, stride)
  *   t_dot(n, a, b)        n += a times b: rows of 32 bf16 by 16 rows of 16 pairs
  *   t_copy(p, q, n)       n <= 32 bf16 from q to p, then zeros up to 32
+ *   NR                    columns of a panel: 32
  * Four tiles are sums, of 32 rows by 32 columns; a step of 32 of the depth loads two tiles of rows
  * and two of the panel for four products, which is what the caches can bring meanwhile. */
 #ifndef WAN_BACKEND_CPU_KERNELS_AMX_H
@@ -17,7 +18,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { TILE = 16, STEP = 32, MR = 2 * TILE, NR = 2 * TILE };
+enum { TILE = 16, STEP = 32, MR = 2 * TILE };
 enum { PANEL_STRIDE = 4 * NR, LINE_STRIDE = 2 * STEP, SUMS_STRIDE = 4 * NR };
 
 /* 16 rows of the left operand. */
@@ -80,7 +81,7 @@ INLINE void fetch(const band *b, int64_t at) {
 }
 
 /* A step of depth n <= 32. */
-INLINE void step(bool tall, bool wide, const band *bands, int64_t i, int64_t n,
+INLINE void step(bool tall, bool broad, const band *bands, int64_t i, int64_t n,
                  const uint16_t *right, copies *own) {
     int64_t stride;
     uint16_t(*copy)[TILE * STEP] = own->lines[i / STEP % 2];
@@ -92,7 +93,7 @@ INLINE void step(bool tall, bool wide, const band *bands, int64_t i, int64_t n,
     t_load(4, left, stride);
     t_load(6, right, PANEL_STRIDE);
     t_dot(0, 4, 6);
-    if (wide) {
+    if (broad) {
         t_load(7, right + STEP, PANEL_STRIDE);
         t_dot(1, 4, 7);
     }
@@ -100,13 +101,13 @@ INLINE void step(bool tall, bool wide, const band *bands, int64_t i, int64_t n,
         left = lines_of(&bands[1], i, n, copy[1], &stride);
         t_load(5, left, stride);
         t_dot(2, 5, 6);
-        if (wide)
+        if (broad)
             t_dot(3, 5, 7);
     }
 }
 
-/* c [16 or 32, 16 or 32] (+)= the parts; tall and wide are constants where this is used. */
-INLINE void tile(bool tall, bool wide, char *c, int64_t ld, const parts *p, bool add) {
+/* c [16 or 32, 16 or 32] (+)= the parts; tall and broad are constants where this is used. */
+INLINE void tile(bool tall, bool broad, char *c, int64_t ld, const parts *p, bool add) {
     copies own __attribute__((aligned(64)));
     const uint16_t *row[2][TILE], *right = p->panel;
     char *low = c + TILE * ld;
@@ -116,11 +117,11 @@ INLINE void tile(bool tall, bool wide, char *c, int64_t ld, const parts *p, bool
     t_zero(3);
     if (add) {
         t_load(0, c, ld);
-        if (wide)
+        if (broad)
             t_load(1, c + 64, ld);
         if (tall)
             t_load(2, low, ld);
-        if (tall && wide)
+        if (tall && broad)
             t_load(3, low + 64, ld);
     }
     for (int64_t part = 0; part < p->count; part++, right += p->k * NR) {
@@ -134,15 +135,15 @@ INLINE void tile(bool tall, bool wide, char *c, int64_t ld, const parts *p, bool
                 if (tall)
                     fetch(&bands[1], 2 * i + p->ahead);
             }
-            step(tall, wide, bands, i, n, right + i * NR, &own);
+            step(tall, broad, bands, i, n, right + i * NR, &own);
         }
     }
     t_store(0, c, ld);
-    if (wide)
+    if (broad)
         t_store(1, c + 64, ld);
     if (tall)
         t_store(2, low, ld);
-    if (tall && wide)
+    if (tall && broad)
         t_store(3, low + 64, ld);
 }
 
@@ -150,7 +151,7 @@ INLINE void tile(bool tall, bool wide, char *c, int64_t ld, const parts *p, bool
 static void sum_parts(float *dst, int64_t ld, int cols, const parts *p, bool add) {
     float sums[MR * NR] __attribute__((aligned(64)));
     int rows = p->rows;
-    bool tall = rows > TILE, wide = cols > TILE, whole = rows % TILE == 0 && cols % TILE == 0;
+    bool tall = rows > TILE, broad = cols > TILE, whole = rows % TILE == 0 && cols % TILE == 0;
     char *c = (char *)dst;
     int64_t stride = ld * (int64_t)sizeof *dst;
     if (!whole) {
@@ -161,11 +162,11 @@ static void sum_parts(float *dst, int64_t ld, int cols, const parts *p, bool add
         stride = SUMS_STRIDE;
     }
     t_begin();
-    if (tall && wide)
+    if (tall && broad)
         tile(true, true, c, stride, p, add);
     else if (tall)
         tile(true, false, c, stride, p, add);
-    else if (wide)
+    else if (broad)
         tile(false, true, c, stride, p, add);
     else
         tile(false, false, c, stride, p, add);

@@ -8,7 +8,8 @@
  *   t_load(n, p, stride)  from memory, rows `stride` bytes apart
  *   t_store(n, p, stride)
  *   t_dot_int8(n, a, b)   n += a times b
- *   vec                   16 floats: v_zero v_set v_load v_store v_mul v_fma (a * b + c)
+ *   vec                   16 floats: v_zero v_set v_load v_store v_mul
+ *   v_sum(s, a, b)        s + a * b, rounded once
  *   v_from_i32            of 16 integers in memory
  *   quantise half_float transpose_words, as for kernels_int8.h
  *
@@ -106,41 +107,36 @@ typedef struct course {
     unsigned n;
 } course;
 
-/* 12 rows by 16 or 32 columns of a group.  Neighbours in time use tiles of their own. */
-INLINE void multiply(bool wide, bool odd, const char *codes, int64_t stride, const char *panel,
+/* 12 rows by 16 or 32 columns of a group, where a, low and high are numbers of tiles. */
+#define MULTIPLY(a, low, high)                                                                     \
+    do {                                                                                           \
+        t_zero(low);                                                                               \
+        t_load(a, codes, stride);                                                                  \
+        t_load(6, panel, INT8_STRIDE);                                                             \
+        t_dot_int8(low, a, 6);                                                                     \
+        t_store(low, sums, INT8_STRIDE);                                                           \
+        if (broad) {                                                                               \
+            t_zero(high);                                                                          \
+            t_load(7, panel + 64, INT8_STRIDE);                                                    \
+            t_dot_int8(high, a, 7);                                                                \
+            t_store(high, sums + 16, INT8_STRIDE);                                                 \
+        }                                                                                          \
+    } while (0)
+
+/* Neighbours in time use tiles of their own. */
+INLINE void multiply(bool broad, bool odd, const char *codes, int64_t stride, const char *panel,
                      int32_t *sums) {
-    if (odd) {
-        t_zero(2);
-        t_load(5, codes, stride);
-        t_load(6, panel, INT8_STRIDE);
-        t_dot_int8(2, 5, 6);
-        t_store(2, sums, INT8_STRIDE);
-        if (wide) {
-            t_zero(3);
-            t_load(7, panel + 64, INT8_STRIDE);
-            t_dot_int8(3, 5, 7);
-            t_store(3, sums + 16, INT8_STRIDE);
-        }
-    } else {
-        t_zero(0);
-        t_load(4, codes, stride);
-        t_load(6, panel, INT8_STRIDE);
-        t_dot_int8(0, 4, 6);
-        t_store(0, sums, INT8_STRIDE);
-        if (wide) {
-            t_zero(1);
-            t_load(7, panel + 64, INT8_STRIDE);
-            t_dot_int8(1, 4, 7);
-            t_store(1, sums + 16, INT8_STRIDE);
-        }
-    }
+    if (odd)
+        MULTIPLY(5, 2, 3);
+    else
+        MULTIPLY(4, 0, 1);
 }
 
-INLINE void go_on(bool wide, course *c, int64_t stride, int64_t groups,
+INLINE void go_on(bool broad, course *c, int64_t stride, int64_t groups,
                   int32_t (*slots)[BLOCK * INT8_NR]) {
     if (!c->left)
         return;
-    multiply(wide, c->n % 2, c->codes, stride, c->panel, slots[c->n % SLOTS]);
+    multiply(broad, c->n % 2, c->codes, stride, c->panel, slots[c->n % SLOTS]);
     c->n++;
     c->left--;
     c->codes += GROUP;
@@ -159,21 +155,21 @@ INLINE vec one_scale(const char *p) {
 }
 
 /* Adds the sums of a group, times its scales. */
-INLINE void add_up(bool wide, vec (*s)[2], const int32_t *sums, const char *scales, int64_t stride,
+INLINE void add_up(bool broad, vec (*s)[2], const int32_t *sums, const char *scales, int64_t stride,
                    const float *columns) {
-    vec w0 = v_load(columns), w1 = wide ? v_load(columns + 16) : w0;
+    vec w0 = v_load(columns), w1 = broad ? v_load(columns + 16) : w0;
 #pragma GCC unroll 12
     for (int r = 0; r < BLOCK; r++, sums += INT8_NR) {
         vec scale = one_scale(scales + r * stride);
-        s[r][0] = v_fma(v_from_i32(sums), v_mul(scale, w0), s[r][0]);
-        if (wide)
-            s[r][1] = v_fma(v_from_i32(sums + 16), v_mul(scale, w1), s[r][1]);
+        s[r][0] = v_sum(s[r][0], v_from_i32(sums), v_mul(scale, w0));
+        if (broad)
+            s[r][1] = v_sum(s[r][1], v_from_i32(sums + 16), v_mul(scale, w1));
     }
 }
 
-/* dst [12 * count, 16 or 32] (+)= rows times a panel; wide is a constant where this is used.  A sum
- * starts with what dst holds, so that its bits are the same however its groups are divided. */
-INLINE void product(bool wide, float *dst, int64_t ld, const blocks *a, int64_t groups,
+/* dst [12 * count, 16 or 32] (+)= rows times a panel; broad is a constant where this is used.  A
+ * sum starts with what dst holds, so that its bits are the same however its groups are divided. */
+INLINE void product(bool broad, float *dst, int64_t ld, const blocks *a, int64_t groups,
                     const char *panel, bool add) {
     int32_t slots[SLOTS][BLOCK * INT8_NR] __attribute__((aligned(64)));
     course c = {.codes = a->codes, .panel = panel, .left = a->count * groups};
@@ -181,23 +177,23 @@ INLINE void product(bool wide, float *dst, int64_t ld, const blocks *a, int64_t 
     int64_t stride = a->stride, count = a->count;
     unsigned n = 0;
     for (int i = 0; i < AHEAD; i++)
-        go_on(wide, &c, stride, groups, slots);
+        go_on(broad, &c, stride, groups, slots);
     for (int64_t b = 0; b < count; b++, dst += BLOCK * ld) {
         vec s[BLOCK][2];
         const char *at = scales + b * BLOCK * stride, *columns = panel + INT8_SCALES;
 #pragma GCC unroll 12
         for (int r = 0; r < BLOCK; r++) {
             s[r][0] = add ? v_load(dst + r * ld) : v_zero();
-            s[r][1] = wide && add ? v_load(dst + r * ld + 16) : v_zero();
+            s[r][1] = broad && add ? v_load(dst + r * ld + 16) : v_zero();
         }
         for (int64_t g = 0; g < groups; g++, at += 4, columns += INT8_PANEL) {
-            go_on(wide, &c, stride, groups, slots);
-            add_up(wide, s, slots[n++ % SLOTS], at, stride, (const float *)(const void *)columns);
+            go_on(broad, &c, stride, groups, slots);
+            add_up(broad, s, slots[n++ % SLOTS], at, stride, (const float *)(const void *)columns);
         }
 #pragma GCC unroll 12
         for (int r = 0; r < BLOCK; r++) {
             v_store(dst + r * ld, s[r][0]);
-            if (wide)
+            if (broad)
                 v_store(dst + r * ld + 16, s[r][1]);
         }
     }
